@@ -1,0 +1,1 @@
+-- Each consumer's tables stand in a file of their own: NN_consumer.sql.
