@@ -1,0 +1,146 @@
+// Package operator has the words of the operator API: what the hub answers to
+// whoever answers for the fleet, and what they ask of it. The hub serves these
+// forms, the Go client and the command line read them; OpenAPI at
+// /openapi.json describes them.
+package operator
+
+import (
+	"encoding/json"
+	"time"
+
+	"holdfast/identity"
+	"holdfast/measure"
+	"holdfast/posture"
+)
+
+// HeadHeader is the HTTP header that carries the ledger's signed head
+// (base64 of its JSON) in every answer.
+const HeadHeader = "Holdfast-Ledger-Head"
+
+// Hub describes a hub.
+type Hub struct {
+	Version   string   `json:"version" doc:"version of the hub program"`
+	Hosts     []string `json:"hosts" doc:"names and addresses in the hub's certificates"`
+	MQTT      string   `json:"mqtt" doc:"address of the MQTT listener"`
+	HTTPS     string   `json:"https" doc:"address of the device HTTPS listener"`
+	Root      string   `json:"root" doc:"root certificate, PEM"`
+	Devices   int      `json:"devices" doc:"registered devices"`
+	Connected int      `json:"connected" doc:"live sessions"`
+}
+
+// Group is a device group and its policy.
+type Group struct {
+	ID         identity.Group `json:"id" doc:"name of the group"`
+	Policy     posture.Policy `json:"policy" doc:"what its devices have to show"`
+	Simulation bool           `json:"simulation,omitempty" doc:"software TPMs count as hardware roots"`
+	FileKeys   bool           `json:"file_keys,omitempty" doc:"devices may keep their key in a file"`
+	TLS12      bool           `json:"tls12,omitempty" doc:"TLS 1.2 with ECDHE and AEAD is allowed"`
+	MakerCAs   []string       `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
+	IDs        []string       `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
+}
+
+// SetGroup makes a group or changes one. Policy is a built-in policy's name or
+// a policy in JSON.
+type SetGroup struct {
+	PolicyName string          `json:"policy_name,omitempty" doc:"a built-in policy: standard, bench or lenient"`
+	Policy     json.RawMessage `json:"policy,omitempty" doc:"a policy, in place of a built-in one"`
+	Simulation bool            `json:"simulation,omitempty" doc:"let software TPMs count as hardware roots"`
+	FileKeys   bool            `json:"file_keys,omitempty" doc:"let devices keep their key in a file"`
+	TLS12      bool            `json:"tls12,omitempty" doc:"allow TLS 1.2 with ECDHE and AEAD"`
+	MakerCAs   []string        `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
+	IDs        []string        `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
+}
+
+// CA is a registered authority: a maker's, which signs device certificates, or
+// an endorsement root, which says what a TPM is.
+type CA struct {
+	Name     string    `json:"name" doc:"its name on this hub"`
+	Kind     string    `json:"kind" enum:"maker,endorsement" doc:"what it is trusted for"`
+	Class    string    `json:"class,omitempty" enum:"hardware,software" doc:"of an endorsement root: what its TPMs are"`
+	PEM      string    `json:"pem" doc:"the certificate"`
+	Subject  string    `json:"subject,omitempty" readOnly:"true" doc:"its subject"`
+	NotAfter time.Time `json:"not_after,omitzero" readOnly:"true" doc:"when it expires"`
+}
+
+// Certificate is a device's operational certificate.
+type Certificate struct {
+	NotAfter time.Time `json:"not_after" doc:"when it expires"`
+	Lifetime int64     `json:"lifetime_seconds" doc:"how long it was issued for"`
+	Serial   string    `json:"serial,omitempty" doc:"serial number, hexadecimal"`
+}
+
+// Device is a device as the hub knows it.
+type Device struct {
+	ID          identity.Device   `json:"id"`
+	Group       identity.Group    `json:"group"`
+	Status      posture.Status    `json:"status"`
+	Reason      string            `json:"reason" doc:"why the status is what it is"`
+	Certificate *Certificate      `json:"certificate,omitempty"`
+	Born        time.Time         `json:"born,omitzero" doc:"when its birth certificate was issued"`
+	LastSeen    time.Time         `json:"last_seen,omitzero" doc:"when it was last connected"`
+	Connected   bool              `json:"connected" doc:"it has a live session"`
+	Posture     []measure.Row     `json:"posture" doc:"one row per measure"`
+	Decision    *posture.Decision `json:"decision,omitempty" doc:"the policy's demands and how each came out"`
+}
+
+// AddDevice registers a device before it comes. With EK or Token it may be
+// born; with neither it waits for a maker's certificate.
+type AddDevice struct {
+	ID    identity.Device `json:"id" doc:"the id the device will have"`
+	Group identity.Group  `json:"group" doc:"its group"`
+	EK    []byte          `json:"ek,omitempty" doc:"public area of its TPM's endorsement key, or the digest in hexadecimal"`
+	Token bool            `json:"token,omitempty" doc:"make a claim token"`
+	TTL   int64           `json:"token_ttl_seconds,omitempty" doc:"how long the token is good; default a day"`
+}
+
+// AddedDevice answers AddDevice. The token is shown this once.
+type AddedDevice struct {
+	ID      identity.Device `json:"id"`
+	Group   identity.Group  `json:"group"`
+	Token   string          `json:"token,omitempty"`
+	Expires time.Time       `json:"expires,omitzero"`
+}
+
+// Act is what an operator does to a device: revoke, quarantine or restore.
+type Act struct {
+	Reason string `json:"reason" minLength:"1" maxLength:"400" doc:"why, for the ledger"`
+}
+
+// Pending is a device that nothing admits, as it showed itself.
+type Pending struct {
+	ID     string          `json:"id" doc:"names this request"`
+	EK     string          `json:"ek,omitempty" doc:"digest of its EK's public area"`
+	Shown  string          `json:"shown" doc:"what it showed"`
+	Remote string          `json:"remote" doc:"where it came from"`
+	Time   time.Time       `json:"time" doc:"when it last asked"`
+	Device identity.Device `json:"device,omitempty" doc:"given when accepted"`
+}
+
+// Accept admits a pending device under an id.
+type Accept struct {
+	Device identity.Device `json:"device" doc:"the id it will have"`
+	Group  identity.Group  `json:"group" doc:"its group"`
+}
+
+// Reference is a Reference Value (RFC 9334): a measurement that is known good
+// in a group.
+type Reference struct {
+	Group   identity.Group  `json:"group"`
+	Kind    string          `json:"kind" enum:"boot-rom,firmware,manifest,event"`
+	PCR     int             `json:"pcr" doc:"the register it is measured into"`
+	Digest  identity.Digest `json:"digest" doc:"SHA-256, hexadecimal"`
+	Name    string          `json:"name"`
+	Version string          `json:"version,omitempty"`
+}
+
+// Event is one stored message. Body is the body as text when it is valid
+// UTF-8, otherwise Base64 has it.
+type Event struct {
+	Device     identity.Device   `json:"device"`
+	Kind       string            `json:"kind"`
+	Time       time.Time         `json:"time"`
+	Properties map[string]string `json:"properties,omitempty"`
+	System     map[string]string `json:"system,omitempty"`
+	Body       string            `json:"body,omitempty"`
+	Base64     []byte            `json:"body_base64,omitempty"`
+}
