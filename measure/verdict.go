@@ -32,17 +32,19 @@ const (
 	None     Grade = "none"     // no evidence
 )
 
-// strength orders grades: a higher one proves more.
-func (g Grade) strength() int {
-	return 4 - slices.Index([]Grade{Observed, Attested, Audited, Claimed, None}, g)
-}
+// grades returns the grades, the strongest first.
+func grades() []Grade { return []Grade{Observed, Attested, Audited, Claimed, None} }
 
 // Meets reports whether evidence of grade g satisfies a demand for grade want.
-func (g Grade) Meets(want Grade) bool { return g.strength() >= want.strength() }
+// What is not a grade satisfies nothing and is satisfied by nothing.
+func (g Grade) Meets(want Grade) bool {
+	have, need := slices.Index(grades(), g), slices.Index(grades(), want)
+	return have >= 0 && have <= need
+}
 
 // ParseGrade returns s as a grade.
 func ParseGrade(s string) (Grade, error) {
-	if g := Grade(s); slices.Contains([]Grade{Observed, Attested, Audited, Claimed, None}, g) {
+	if g := Grade(s); slices.Contains(grades(), g) {
 		return g, nil
 	}
 	return "", fmt.Errorf("grade %q: want observed, attested, audited, claimed or none", s)
