@@ -1,0 +1,78 @@
+// Command gendocs writes the documents that are made from the code:
+// docs/MEASURES.md from the catalogue in package measure. "make gen" runs it
+// from the root of the repository; its test fails when a document is stale.
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"os"
+	"strings"
+	"text/template"
+
+	"holdfast/measure"
+)
+
+//go:embed measures.md.tmpl
+var measuresTemplate string
+
+const measuresFile = "docs/MEASURES.md"
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	doc, err := measuresDoc()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(measuresFile, doc, 0o644)
+}
+
+// measuresDoc returns the text of docs/MEASURES.md.
+func measuresDoc() ([]byte, error) {
+	t, err := template.New(measuresFile).Funcs(template.FuncMap{
+		"anchor": anchor,
+		"join":   func(s []string) string { return strings.Join(s, ", ") },
+		"name":   itemName,
+	}).Parse(measuresTemplate)
+	if err != nil {
+		return nil, fmt.Errorf("parse template of %s: %w", measuresFile, err)
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, map[string]any{
+		"Measures": measure.Catalogue(),
+		"Take":     items(measure.Take),
+		"Avoid":    items(measure.Avoid),
+	}); err != nil {
+		return nil, fmt.Errorf("write %s: %w", measuresFile, err)
+	}
+	return b.Bytes(), nil
+}
+
+// anchor returns the name of the heading of a measure: Markdown renderers drop
+// the dot.
+func anchor(id measure.ID) string { return strings.ReplaceAll(string(id), ".", "") }
+
+// itemName returns the id of a bullet, marked when it stands under another.
+func itemName(it measure.Item) string {
+	if it.Parent != "" {
+		return "&nbsp;&nbsp;`" + it.ID + "`"
+	}
+	return "`" + it.ID + "`"
+}
+
+func items(list measure.List) []measure.Item {
+	var out []measure.Item
+	for _, it := range measure.Checklist() {
+		if it.List == list {
+			out = append(out, it)
+		}
+	}
+	return out
+}
