@@ -1,0 +1,76 @@
+package access_test
+
+import (
+	"testing"
+
+	"holdfast/access"
+	"holdfast/fault"
+	"holdfast/identity"
+	"holdfast/iothub"
+)
+
+const self = identity.Device("pump-01")
+
+func TestPublish(t *testing.T) {
+	for _, c := range []struct {
+		topic            string
+		full, quarantine bool
+	}{
+		{"devices/pump-01/messages/events/", true, false},
+		{"devices/pump-01/messages/events/a=b", true, false},
+		{"devices/pump-02/messages/events/", false, false},
+		{"devices/PUMP-01/messages/events/", false, false},
+		{"devices/pump-011/messages/events/", false, false},
+		{"$hub/attest/nonce/?$rid=1", true, true},
+		{"$hub/attest/evidence/?$rid=1", true, true},
+		{"$hub/logs/?$first=1", true, true},
+		{"$hub/attest/res/200/?$rid=1", false, false},
+		{"$hub/posture/?$version=1", false, false},
+	} {
+		topic, err := iothub.ParseTopic(c.topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, c.topic, access.Full, access.Publish(self, access.Full, topic), c.full)
+		check(t, c.topic, access.Quarantine, access.Publish(self, access.Quarantine, topic), c.quarantine)
+		check(t, c.topic, "", access.Publish(self, "", topic), false)
+		check(t, c.topic, "FULL", access.Publish(self, "FULL", topic), false)
+	}
+	check(t, "nil", access.Full, access.Publish(self, access.Full, nil), false)
+}
+
+func TestSubscribe(t *testing.T) {
+	for _, c := range []struct {
+		filter           string
+		full, quarantine bool
+	}{
+		{"$hub/attest/res/#", true, true},
+		{"$hub/posture/#", true, true},
+		{"devices/pump-01/messages/devicebound/#", true, false},
+		{"devices/+/messages/devicebound/#", true, false},
+		{"devices/pump-02/messages/devicebound/#", false, false},
+		{"devices/pump-01/messages/events/#", false, false},
+		{"devices/+/messages/events/#", false, false},
+		{"devices/#", false, false},
+		{"devices/pump-01/#", false, false},
+		{"+/+/messages/devicebound/#", false, false},
+		{"#", false, false},
+		{"+/#", false, false},
+		{"$hub/#", false, false},
+		{"$hub/+/#", false, false},
+		{"$hub/attest/#", false, false},
+		{"$SYS/#", false, false},
+		{"", false, false},
+	} {
+		check(t, c.filter, access.Full, access.Subscribe(self, access.Full, c.filter), c.full)
+		check(t, c.filter, access.Quarantine, access.Subscribe(self, access.Quarantine, c.filter), c.quarantine)
+		check(t, c.filter, "", access.Subscribe(self, "", c.filter), false)
+	}
+}
+
+func check(t *testing.T, what string, m access.Mode, err error, open bool) {
+	t.Helper()
+	if (err == nil) != open || err != nil && fault.Of(err) != fault.Denied {
+		t.Errorf("%s in mode %q: %v, want open %v", what, m, err, open)
+	}
+}
