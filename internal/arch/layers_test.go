@@ -63,6 +63,7 @@ var table = []room{
 	{"pki", rules},
 	{"tlspolicy", rules},
 	{"access", rules},
+	{"birth", rules},
 	{"appraise", rules},
 	{"posture", rules},
 	{"update", rules},
