@@ -1,0 +1,93 @@
+package stream_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/fault"
+	"holdfast/hub/stream"
+	"holdfast/identity"
+)
+
+func serve(t *testing.T, b *stream.Bus, h stream.Handler) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Serve(ctx, h) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	for { // until it answers
+		_, err := b.Request(t.Context(), "probe", "probe", nil)
+		if err == nil {
+			return
+		}
+		if fault.Of(err) != fault.NotFound {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestBus(t *testing.T) {
+	s, _ := start(t, stream.Config{Dir: t.TempDir()})
+	b := s.Bus()
+	if _, err := b.Request(t.Context(), "pump-01", stream.VerbRevoke, nil); fault.Of(err) != fault.NotFound {
+		t.Fatalf("nobody serves: %v", err)
+	}
+	serve(t, b, func(d identity.Device, verb string, body []byte) ([]byte, bool) {
+		return fmt.Appendf(nil, "%s %s %s", d, verb, body), d != "gone"
+	})
+	got, err := b.Request(t.Context(), "Pump.01:x_y", stream.VerbPosture, []byte("report"))
+	if err != nil || string(got) != "Pump.01:x_y posture report" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := b.Request(t.Context(), "gone", stream.VerbRevoke, nil); fault.Of(err) != fault.NotFound {
+		t.Errorf("no session: %v", err)
+	}
+}
+
+// A handler that hangs for one device holds up that device's requests only,
+// and they keep their order.
+func TestBusKeepsDevicesApart(t *testing.T) {
+	s, _ := start(t, stream.Config{Dir: t.TempDir()})
+	hang := make(chan struct{})
+	var mu sync.Mutex
+	var order []string
+	serve(t, s.Bus(), func(d identity.Device, verb string, body []byte) ([]byte, bool) {
+		if d == "slow" {
+			<-hang
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, string(body))
+		}
+		return nil, true
+	})
+	var wg sync.WaitGroup
+	for i := range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // keeps the order of sending
+		if _, err := s.Bus().Request(ctx, "slow", "posture", fmt.Append(nil, i)); fault.Of(err) != fault.Unavailable {
+			t.Errorf("slow device: %v", err)
+		}
+		cancel()
+	}
+	if _, err := s.Bus().Request(t.Context(), "quick", "revoke", nil); err != nil {
+		t.Error(err)
+	}
+	wg.Go(func() {
+		if _, err := s.Bus().Request(t.Context(), "slow", "revoke", []byte("last")); err != nil {
+			t.Error(err)
+		}
+	})
+	close(hang)
+	wg.Wait()
+	if want := []string{"0", "1", "2", "last"}; !slices.Equal(order, want) {
+		t.Errorf("order %v", order)
+	}
+}

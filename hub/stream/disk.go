@@ -1,0 +1,81 @@
+package stream
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// checkSpace refuses to fill the disk to its end: the ledger and the rest of
+// the hub's state need room too. The text is that of ENOSPC.
+func (s *Stream) checkSpace(n int) error {
+	if s.cfg.MinFree < 0 {
+		return nil
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(s.cfg.Dir, &fs); err != nil {
+		return fmt.Errorf("ask for free space: %w", err)
+	}
+	free := int64(fs.Bavail) * fs.Bsize
+	if free < s.cfg.MinFree+int64(n) {
+		return fmt.Errorf("%w: %d bytes are free, %d are kept", syscall.ENOSPC, free, s.cfg.MinFree)
+	}
+	return nil
+}
+
+// mtimeTick is more than the coarsest step of a file system's time stamps
+// that matters here (the kernel's clock tick).
+const mtimeTick = 50 * time.Millisecond
+
+// dirSync makes the names of new block files durable. JetStream fsyncs what it
+// writes into a block, but not the directory entry of a new one; most file
+// systems commit both together, POSIX does not promise it.
+type dirSync struct {
+	path   string
+	synced time.Time // mtime of the directory when it was last synced for good
+}
+
+// sync fsyncs the directory when it has changed since the last time.
+func (d *dirSync) sync() error {
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return fmt.Errorf("look at stream directory: %w", err)
+	}
+	if info.ModTime().Equal(d.synced) {
+		return nil
+	}
+	now := time.Now()
+	if err := syncFile(d.path); err != nil {
+		return err
+	}
+	if now.Sub(info.ModTime()) > mtimeTick { // no second change can hide behind this time stamp
+		d.synced = info.ModTime()
+	}
+	return nil
+}
+
+// syncParents fsyncs path and its parents up to and including the parent of top.
+func syncParents(path, top string) error {
+	for stop := filepath.Dir(top); ; path = filepath.Dir(path) {
+		if err := syncFile(path); err != nil {
+			return err
+		}
+		if path == stop || path == filepath.Dir(path) {
+			return nil
+		}
+	}
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package stream
+
+import (
+	"sync"
+
+	"holdfast/fault"
+	"holdfast/iothub"
+)
+
+// Limits of a group: what one publish and one fsync cover.
+const (
+	maxGroupBytes    = 4 << 20
+	maxGroupMessages = 8192
+)
+
+// group is an encoded group and whom to tell.
+type group struct {
+	buf  []byte
+	done []func(error)
+}
+
+func (g *group) finish(err error) {
+	for _, done := range g.done {
+		done(err)
+	}
+}
+
+// queue collects messages into groups while the committer works on the last
+// one. It is bounded: what does not fit is refused, not kept waiting, because
+// who waits here is a reader of a connection.
+type queue struct {
+	limit int // bytes
+	wake  chan struct{}
+
+	mu      sync.Mutex
+	bytes   int
+	groups  []*group
+	spare   *group
+	refused error // why nothing is taken at present
+}
+
+func newQueue(limit int) *queue {
+	return &queue{limit: limit, wake: make(chan struct{}, 1)}
+}
+
+// add encodes m into the last group.
+func (q *queue) add(m *iothub.Message, done func(error)) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.refused != nil {
+		return q.refused
+	}
+	if q.bytes+size(m) > q.limit {
+		return fault.New(fault.Unavailable, "the hub is overloaded")
+	}
+	g := q.last(size(m) + maxHeader)
+	before := len(g.buf)
+	g.buf = appendRecord(g.buf, m)
+	g.done = append(g.done, done)
+	q.bytes += len(g.buf) - before
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// last returns the group that takes n more bytes.
+func (q *queue) last(n int) *group {
+	if i := len(q.groups) - 1; i >= 0 {
+		g := q.groups[i]
+		if len(g.buf)+n <= maxGroupBytes && len(g.done) < maxGroupMessages {
+			return g
+		}
+	}
+	g := q.spare
+	if g == nil {
+		g = &group{}
+	}
+	q.spare = nil
+	q.groups = append(q.groups, g)
+	return g
+}
+
+// take returns the oldest group, or nil when none waits.
+func (q *queue) take() *group {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.groups) == 0 {
+		return nil
+	}
+	g := q.groups[0]
+	q.groups = q.groups[1:]
+	q.bytes -= len(g.buf)
+	return g
+}
+
+// recycle gives back a group whose bytes nobody reads any more.
+func (q *queue) recycle(g *group) {
+	clear(g.done)
+	g.buf, g.done = g.buf[:0], g.done[:0]
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.spare = g
+}
+
+// refuse makes add return err; nil takes messages again.
+func (q *queue) refuse(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.refused = err
+}
+
+// fail tells everyone who waits.
+func (q *queue) fail(err error) {
+	for g := q.take(); g != nil; g = q.take() {
+		g.finish(err)
+	}
+}
