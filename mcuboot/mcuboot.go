@@ -1,0 +1,116 @@
+// Package mcuboot has MCUboot's image format: a header, a payload, a protected
+// and an open list of tags (TLVs), as in MCUboot's docs/design.md.
+//
+// What is signed is the SHA-256 of header, payload and protected tags. The
+// signing key's public half travels in the image, and its hash is in the
+// board's fuses (MCUboot's MCUBOOT_HW_KEY). Images are read with MCUboot's
+// meaning and stricter: one tag of a kind, security counters only where the
+// signature covers them, nothing behind the image but erased flash.
+package mcuboot
+
+import (
+	"fmt"
+
+	"holdfast/identity"
+)
+
+// MaxSize is the largest image in bytes.
+const MaxSize = 128 << 20
+
+// maxTags is the most tags an image may have.
+const maxTags = 64
+
+const (
+	magic          = 0x96f3b83d
+	headerSize     = 32
+	openMagic      = 0x6907
+	protectedMagic = 0x6908
+	areaHeader     = 4
+	tagHeader      = 4
+	erased         = 0xff // what flash reads where nothing was written
+)
+
+// Flags of a header that do not change how the image is read: position
+// independent, to be copied to RAM, fixed address in flash.
+const harmlessFlags = 0x001 | 0x020 | 0x100
+
+// Kinds of tags.
+const (
+	tagKeyHash         = 0x01
+	tagPublicKey       = 0x02
+	tagSHA256          = 0x10
+	tagECDSA           = 0x22
+	tagSecurityCounter = 0x50
+)
+
+// Refusal is why an image is refused. Its text never changes: boot ROMs
+// measure it.
+type Refusal string
+
+// The refusals.
+const (
+	NotAnImage         Refusal = "not an image"
+	Truncated          Refusal = "truncated"
+	TooLarge           Refusal = "too large"
+	Unsupported        Refusal = "unsupported flags"
+	Malformed          Refusal = "malformed tags"
+	Duplicate          Refusal = "duplicate tag"
+	Unprotected        Refusal = "unprotected security counter"
+	Trailing           Refusal = "trailing bytes"
+	MissingHash        Refusal = "no hash"
+	WrongHash          Refusal = "wrong hash"
+	MissingKey         Refusal = "no public key"
+	WrongKey           Refusal = "wrong key"
+	MissingSignature   Refusal = "no signature"
+	WrongSignature     Refusal = "wrong signature"
+	LowSecurityCounter Refusal = "security counter too low"
+)
+
+// Error returns the refusal's text.
+func (r Refusal) Error() string { return string(r) }
+
+// Version is the version of an image.
+type Version struct {
+	Major, Minor uint8
+	Revision     uint16
+	Build        uint32
+}
+
+// ParseVersion reads "1.2.3" or "1.2.3+4".
+func ParseVersion(s string) (Version, error) {
+	var v Version
+	for _, format := range []string{"%d.%d.%d+%d", "%d.%d.%d"} {
+		v = Version{}
+		_, _ = fmt.Sscanf(s, format, &v.Major, &v.Minor, &v.Revision, &v.Build) // judged below
+		if v.String() == s {
+			return v, nil
+		}
+	}
+	return Version{}, fmt.Errorf("version %q: want a form like 1.2.3 or 1.2.3+4", s)
+}
+
+// String returns the version as "1.2.3", with "+4" when it has a build number.
+func (v Version) String() string {
+	s := fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Revision)
+	if v.Build != 0 {
+		s += fmt.Sprintf("+%d", v.Build)
+	}
+	return s
+}
+
+// Image is a parsed image. Nothing in it has been verified unless it came
+// from Verify. Its slices point into the parsed bytes.
+type Image struct {
+	Version         Version
+	LoadAddress     uint32
+	Flags           uint32
+	Payload         []byte
+	SecurityCounter uint32          // zero when there is none
+	Digest          identity.Digest // computed over header, payload and protected tags
+	Size            int             // in bytes, up to the last tag
+
+	hash      []byte // the hash tag
+	keyHash   []byte // the key hash tag
+	publicKey []byte // the public key tag: SubjectPublicKeyInfo
+	signature []byte // the signature tag: ASN.1 DER
+}
