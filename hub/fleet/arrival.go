@@ -1,0 +1,309 @@
+package fleet
+
+import (
+	"context"
+	"slices"
+
+	"holdfast/birth"
+	"holdfast/fault"
+	"holdfast/identity"
+	"holdfast/operator"
+	"holdfast/pki"
+	"holdfast/posture"
+)
+
+// MaxArrivals bounds how many undecided arrivals are kept. When there are that
+// many, further ones are told to come again: nobody can push an honest one out.
+const MaxArrivals = 1000
+
+// Claim says who the device is that shows s. An EK that is registered or was
+// born before decides; otherwise the claim token does; a TPM that nothing
+// admits is recorded as pending, and the error is of kind Pending.
+func (f *Fleet) Claim(ctx context.Context, s birth.Showing) (birth.Entry, error) {
+	r, err := f.claim(ctx, s)
+	if err != nil {
+		return birth.Entry{}, err
+	}
+	g, err := f.group(ctx, r.Group)
+	if err != nil {
+		return birth.Entry{}, err
+	}
+	if r.Revoked != nil {
+		return birth.Entry{}, f.refuse(ctx, r.ID, fault.New(fault.Denied, "the device is revoked"))
+	}
+	return birth.Entry{Device: r.ID, Group: g}, nil
+}
+
+func (f *Fleet) claim(ctx context.Context, s birth.Showing) (Record, error) {
+	tpm := s.EK != (identity.Digest{})
+	var known Record
+	var err error
+	if tpm {
+		known, err = f.cfg.Store.DeviceByEK(ctx, s.EK)
+		if err != nil && fault.Of(err) != fault.NotFound {
+			return known, err
+		}
+	}
+	isKnown := tpm && err == nil
+	if s.Token == "" {
+		switch {
+		case isKnown:
+			return known, nil
+		case tpm:
+			return known, f.arrive(ctx, s)
+		}
+		return known, fault.New(fault.Denied, "a key in a file needs a claim token")
+	}
+	r, err := f.byToken(ctx, s)
+	switch {
+	case isKnown && err == nil && r.ID != known.ID:
+		return known, f.refuse(ctx, r.ID, fault.New(fault.Denied, "the EK is already enrolled as another device"))
+	case isKnown:
+		return known, nil // its EK says who it is: a token spent long ago does no harm
+	}
+	return r, err
+}
+
+// byToken finds the device whose claim token s shows. A spent token is good
+// only for the key or TPM that spent it, whose answer may have been lost.
+func (f *Fleet) byToken(ctx context.Context, s birth.Showing) (Record, error) {
+	bad := fault.New(fault.Denied, "the claim token is unknown, spent or expired")
+	r, err := f.cfg.Store.DeviceByToken(ctx, identity.Sum([]byte(s.Token)))
+	switch {
+	case fault.Of(err) == fault.NotFound:
+		return r, bad
+	case err != nil:
+		return r, err
+	case !f.now().Before(r.Expires) || !tokenFits(r, s):
+		return r, bad
+	}
+	return r, nil
+}
+
+func tokenFits(r Record, s birth.Showing) bool {
+	if !r.Spent {
+		return true
+	}
+	none := identity.Digest{}
+	return r.EK == s.EK && (s.EK != none || r.Key == s.Key)
+}
+
+// arrive records a TPM that nothing admits.
+func (f *Fleet) arrive(ctx context.Context, s birth.Showing) error {
+	defer f.lockRegistry()()
+	now := f.now()
+	a, err := f.cfg.Store.Arrival(ctx, s.EK)
+	var es []Event
+	switch {
+	case fault.Of(err) == fault.NotFound:
+		if err := f.roomForArrival(ctx); err != nil {
+			return err
+		}
+		a = Arrival{EK: s.EK, First: now}
+		es = []Event{{Kind: KindPending, Details: map[string]any{"ek": s.EK, "class": s.Class, "subject": s.Subject, "issuer": s.Issuer, "remote": s.Remote}}}
+	case err != nil:
+		return err
+	case a.Refused != "":
+		return fault.New(fault.Denied, "an operator refused the device: %s", a.Refused)
+	}
+	a.Class, a.Subject, a.Issuer, a.Remote, a.Last, a.Times = s.Class, s.Subject, s.Issuer, s.Remote, now, a.Times+1
+	if err := f.cfg.Store.SaveArrival(ctx, a, es); err != nil {
+		return err
+	}
+	f.handOver(ctx)
+	return fault.New(fault.Pending, "the device is on no list: an operator has to accept it (EK %s)", s.EK)
+}
+
+func (f *Fleet) roomForArrival(ctx context.Context) error {
+	as, err := f.cfg.Store.Arrivals(ctx)
+	if err != nil {
+		return err
+	}
+	waiting := 0
+	for _, a := range as {
+		if a.Accepted == "" && a.Refused == "" {
+			waiting++
+		}
+	}
+	if waiting >= MaxArrivals {
+		return fault.New(fault.Unavailable, "too many devices wait for an operator")
+	}
+	return nil
+}
+
+// Bind reserves the device for what it showed, just before its certificate is
+// issued: from here on the EK, and the token, are nobody else's. It is written
+// at once, so that a crash afterwards leaves a device that can simply repeat.
+func (f *Fleet) Bind(ctx context.Context, id identity.Device, s birth.Showing) error {
+	defer f.locks.lock(id)()
+	if err := f.unclaimed(ctx, s.EK, id, s.Remote); err != nil {
+		return fault.Hide(fault.Denied, "the EK is already enrolled as another device", err)
+	}
+	_, err := f.changeLocked(ctx, id, func(r *Record, g operator.Group) ([]Event, error) {
+		if err := f.mayBind(*r, s); err != nil {
+			return nil, err
+		}
+		r.EK, r.Key = s.EK, s.Key
+		r.Spent = r.Spent || r.Token != (identity.Digest{}) && r.Token == identity.Sum([]byte(s.Token))
+		return nil, birth.Welcome(s.Class, g)
+	})
+	return err
+}
+
+// mayBind refuses what Claim would not let pass any more: much may have
+// happened since.
+func (f *Fleet) mayBind(r Record, s birth.Showing) error {
+	none := identity.Digest{}
+	byToken := s.Token != "" && r.Token == identity.Sum([]byte(s.Token)) && f.now().Before(r.Expires) && tokenFits(r, s)
+	switch {
+	case r.Revoked != nil:
+		return fault.New(fault.Denied, "the device is revoked")
+	case r.EK != none && r.EK != s.EK:
+		return fault.New(fault.Denied, "%s is registered with another TPM", r.ID)
+	case r.EK == none && !byToken:
+		return fault.New(fault.Denied, "the claim token is unknown, spent or expired")
+	}
+	return nil
+}
+
+// Born takes in a completed birth. What it supersedes (AK, birth certificate
+// and the operational certificates that followed from them) is worthless from
+// here on, and recorded.
+func (f *Fleet) Born(ctx context.Context, b birth.Born) error {
+	var old Record
+	_, err := f.change(ctx, b.Device, func(r *Record, _ operator.Group) ([]Event, error) {
+		if r.Revoked != nil {
+			return nil, fault.New(fault.Denied, "the device is revoked")
+		}
+		if r.EK != b.EK || r.Key != b.Key {
+			return nil, fault.New(fault.Conflict, "another birth of %s has overtaken this one", b.Device)
+		}
+		old = *r
+		r.Class, r.AK, r.Born, r.Birth = b.Class, slices.Clone(b.AK), b.Time.UTC(), b.Serial
+		r.Refused, r.Certificates = "", nil
+		delete(r.Rows, posture.Attestation) // the old AK's word
+		delete(r.Rows, posture.Certificate)
+		details := map[string]any{"class": b.Class, "serial": b.Serial, "key": b.Key}
+		if b.AK != nil {
+			details["ek"], details["ak"] = b.EK, identity.Sum(b.AK)
+		}
+		if old.Birth != "" {
+			details["superseded"] = old.Birth
+		}
+		return []Event{{Kind: KindBorn, Device: b.Device, Details: details}}, nil
+	})
+	if err == nil {
+		f.withdraw(ctx, old, pki.ReasonSuperseded)
+	}
+	return err
+}
+
+// RefuseBirth takes in that a device asked to be born and was refused. A
+// device that was never born shows as refused, with the reason. The same
+// reason is recorded once.
+func (f *Fleet) RefuseBirth(ctx context.Context, id identity.Device, reason string) error {
+	_, err := f.change(ctx, id, func(r *Record, _ operator.Group) ([]Event, error) {
+		if r.Refused == reason {
+			return nil, nil
+		}
+		r.Refused = reason
+		return []Event{{Kind: KindRefused, Device: id, Details: map[string]any{"reason": reason}}}, nil
+	})
+	return err
+}
+
+// refuse records the refusal why and returns it.
+func (f *Fleet) refuse(ctx context.Context, id identity.Device, why error) error {
+	if err := f.RefuseBirth(ctx, id, fault.Public(why)); err != nil {
+		return err
+	}
+	return why
+}
+
+// AK returns the public area of a device's activated attestation key, or a
+// fault of kind Denied when it has none.
+func (f *Fleet) AK(ctx context.Context, id identity.Device) ([]byte, error) {
+	r, err := f.cfg.Store.Device(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.AK) == 0 || r.Revoked != nil {
+		return nil, fault.New(fault.Denied, "device %s has no attestation key", id)
+	}
+	return r.AK, nil
+}
+
+// Pending returns the devices that nothing admits, the newest first.
+func (f *Fleet) Pending(ctx context.Context) ([]operator.Pending, error) {
+	as, err := f.cfg.Store.Arrivals(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]operator.Pending, 0, len(as))
+	for _, a := range as {
+		shown := string(a.Class) + " TPM, EK certificate of " + a.Subject + " by " + a.Issuer
+		if a.Refused != "" {
+			shown += ", refused: " + a.Refused
+		}
+		out = append(out, operator.Pending{ID: a.EK.String(), EK: a.EK.String(), Shown: shown, Remote: a.Remote, Time: a.Last, Device: a.Accepted})
+	}
+	return out, nil
+}
+
+// Accept admits a pending device under an id: the next time it asks, it is born.
+func (f *Fleet) Accept(ctx context.Context, by, id string, in operator.Accept) error {
+	defer f.lockRegistry()()
+	a, err := f.arrival(ctx, id)
+	if err != nil {
+		return err
+	}
+	if a.Accepted != "" {
+		return fault.New(fault.Conflict, "it was accepted already, as %s", a.Accepted)
+	}
+	r, err := f.newRecord(ctx, by, in.Device, in.Group)
+	if err != nil {
+		return err
+	}
+	defer f.locks.lock(r.ID)()
+	if err := f.unclaimed(ctx, a.EK, r.ID, by); err != nil {
+		return err
+	}
+	a.Accepted, a.Refused = r.ID, ""
+	r.EK, r.Admits = a.EK, ByEK
+	es := []Event{added(r), {Kind: KindAccept, Device: r.ID, Details: map[string]any{"by": by, "ek": a.EK}}}
+	if err := f.cfg.Store.AcceptArrival(ctx, a, r, es); err != nil {
+		return err
+	}
+	f.handOver(ctx)
+	return nil
+}
+
+// Refuse turns a pending device away: it is denied until an operator accepts it.
+func (f *Fleet) Refuse(ctx context.Context, by, id, reason string) error {
+	defer f.lockRegistry()()
+	a, err := f.arrival(ctx, id)
+	if err != nil {
+		return err
+	}
+	if a.Accepted != "" {
+		return fault.New(fault.Conflict, "it was accepted already, as %s", a.Accepted)
+	}
+	if reason == "" || len(reason) > maxReason {
+		return fault.New(fault.Invalid, "reason has %d bytes, want 1 to %d", len(reason), maxReason)
+	}
+	a.Refused = reason
+	e := Event{Kind: KindTurnAway, Details: map[string]any{"by": by, "ek": a.EK, "reason": reason}}
+	if err := f.cfg.Store.SaveArrival(ctx, a, []Event{e}); err != nil {
+		return err
+	}
+	f.handOver(ctx)
+	return nil
+}
+
+func (f *Fleet) arrival(ctx context.Context, id string) (Arrival, error) {
+	ek, err := identity.ParseDigest(id)
+	if err != nil {
+		return Arrival{}, fault.New(fault.NotFound, "nothing is pending under %q", id)
+	}
+	return f.cfg.Store.Arrival(ctx, ek)
+}

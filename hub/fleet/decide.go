@@ -1,0 +1,215 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/access"
+	"holdfast/birth"
+	"holdfast/fault"
+	"holdfast/identity"
+	"holdfast/measure"
+	"holdfast/operator"
+	"holdfast/pki"
+	"holdfast/posture"
+)
+
+// act changes a record, knowing its group, and says what the ledger has to
+// record of it. It replaces maps and slices of the record, never their
+// elements.
+type act func(r *Record, g operator.Group) ([]Event, error)
+
+// change is the one way in which a device's record changes: it acts on it (a
+// nil act only decides again), decides, writes both in one transaction with
+// the events they make, and brings the live session in line.
+func (f *Fleet) change(ctx context.Context, id identity.Device, do act) (posture.Report, error) {
+	defer f.locks.lock(id)()
+	return f.changeLocked(ctx, id, do)
+}
+
+// changeLocked is change for who holds the device's lock.
+func (f *Fleet) changeLocked(ctx context.Context, id identity.Device, do act) (posture.Report, error) {
+	r, g, err := f.load(ctx, id)
+	if err != nil {
+		return posture.Report{}, err
+	}
+	before := r
+	r.Rows = maps.Clone(r.Rows)
+	if r.Rows == nil {
+		r.Rows = make(map[posture.Source][]measure.Row)
+	}
+	var es []Event
+	if do != nil {
+		if es, err = do(&r, g); err != nil {
+			return posture.Report{}, err
+		}
+	}
+	return f.settle(ctx, g, before, r, es)
+}
+
+// load reads a device and its group.
+func (f *Fleet) load(ctx context.Context, id identity.Device) (Record, operator.Group, error) {
+	r, err := f.cfg.Store.Device(ctx, id)
+	if err != nil {
+		return Record{}, operator.Group{}, err
+	}
+	g, err := f.group(ctx, r.Group)
+	return r, g, err
+}
+
+// settle decides on r, which was before, writes it and acts. What tightens is
+// done even when writing fails; what loosens only after it was written.
+func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, es []Event) (posture.Report, error) {
+	now := f.now()
+	if rows := birth.Rows(r.Class, g, r.Born); rows != nil {
+		r.Rows[posture.Birth] = rows // the group's rules say how a birth counts
+	}
+	rows := posture.Combine(r.Rows)
+	s, isLive := f.session(r.ID)
+	d := decide(g.Policy, r, rows, now)
+	status := posture.StatusOf(facts(r, g.Policy, rows, d, s, isLive))
+
+	verdicts := posture.Changed(posture.Combine(before.Rows), rows)
+	es = append(es, verdictEvents(r.ID, verdicts)...)
+	stands := status != posture.Offline && status != r.Status
+	if stands {
+		es = append(es, Event{Kind: KindStatus, Device: r.ID, Details: map[string]any{
+			"from": r.Status, "to": status, "reasons": reasons(r, d, s, isLive)}})
+		r.Status = status
+	}
+	changed := stands || len(verdicts) > 0 || !sameDecision(r.Decision, d) || renew(before, before.Decision) != renew(r, d)
+	if changed {
+		r.Decision = d
+		r.Version++
+	}
+	report := posture.Report{Version: r.Version, Status: status, Decision: d, Renew: renew(r, d), Rows: rows, Time: now}
+
+	mode := wanted(r, d, s.class)
+	if isLive && (r.Revoked != nil || mode == access.Quarantine) {
+		f.enforce(ctx, r, s, mode, reasons(r, d, s, isLive))
+	}
+	if changed || len(es) > 0 || !reflect.DeepEqual(before, r) {
+		if err := f.cfg.Store.SaveDevice(ctx, r, es); err != nil {
+			return posture.Report{}, fmt.Errorf("save device %s: %w", r.ID, err)
+		}
+	}
+	if isLive && r.Revoked == nil && mode == access.Full {
+		f.enforce(ctx, r, s, mode, nil)
+	}
+	if len(es) > 0 {
+		f.handOver(ctx)
+	}
+	if changed && isLive && r.Revoked == nil {
+		if err := f.cfg.Sessions.Publish(ctx, r.ID, report); err != nil {
+			f.log.WarnContext(ctx, "publish posture", "device", r.ID, "err", err)
+		}
+	}
+	return report, nil
+}
+
+// decide takes the decision on a device. While its first certificate lives it
+// is the first decision, until the session has proved everything.
+func decide(p posture.Policy, r Record, rows []measure.Row, now time.Time) posture.Decision {
+	d := posture.Decide(p, rows, now, provisional(r, now))
+	if d.Standing == posture.Met {
+		return posture.Decide(p, rows, now, false)
+	}
+	return d
+}
+
+func provisional(r Record, now time.Time) bool {
+	return r.Provisional.IsZero() || now.Before(r.Provisional)
+}
+
+// facts collects what the status follows from.
+func facts(r Record, p posture.Policy, rows []measure.Row, d posture.Decision, s live, isLive bool) posture.Facts {
+	return posture.Facts{
+		Revoked: r.Revoked != nil, Held: r.Held != nil,
+		Refused:  r.Refused != "" && r.Born.IsZero(),
+		Standing: d.Standing, Failed: failed(p, rows), Demands: len(p.Require) > 0,
+		Seen: !r.Provisional.IsZero(), Live: isLive, Confined: isLive && s.class == pki.Birth,
+	}
+}
+
+// failed reports whether a measure that p demands fails.
+func failed(p posture.Policy, rows []measure.Row) bool {
+	return slices.ContainsFunc(rows, func(r measure.Row) bool {
+		return r.Verdict == measure.Fail && p.Demands(r.Measure)
+	})
+}
+
+// wanted is how far a device's session may be open.
+func wanted(r Record, d posture.Decision, class pki.Class) access.Mode {
+	if r.Held != nil || d.Standing == posture.Unmet || class == pki.Birth {
+		return access.Quarantine
+	}
+	return access.Full
+}
+
+// enforce brings the live session in line.
+func (f *Fleet) enforce(ctx context.Context, r Record, s live, mode access.Mode, why []string) {
+	var err error
+	switch {
+	case r.Revoked != nil:
+		err = f.cfg.Sessions.Revoke(ctx, r.ID, "revoked")
+	case s.mode != mode:
+		err = f.cfg.Sessions.SetMode(ctx, r.ID, mode, strings.Join(why, "; "))
+	default:
+		return
+	}
+	if err != nil {
+		f.log.ErrorContext(ctx, "act on session", "device", r.ID, "mode", mode, "err", err)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now, ok := f.live[r.ID]; ok && now.session == s.session {
+		now.mode = mode
+		f.live[r.ID] = now
+	}
+}
+
+// reasons says why the device's status is what it is, the weightiest first.
+func reasons(r Record, d posture.Decision, s live, isLive bool) []string {
+	switch {
+	case r.Revoked != nil:
+		return []string{"revoked by " + r.Revoked.By + ": " + r.Revoked.Reason}
+	case r.Refused != "" && r.Born.IsZero():
+		return []string{r.Refused}
+	case r.Held != nil:
+		return []string{"quarantined by " + r.Held.By + ": " + r.Held.Reason}
+	}
+	why := d.Reasons()
+	if isLive && s.class == pki.Birth {
+		why = append(why, "its session was opened with the birth certificate")
+	}
+	return why
+}
+
+// sameDecision compares what two decisions say, not their words: reasons tell
+// the age of evidence, which changes with every look.
+func sameDecision(a, b posture.Decision) bool {
+	return a.Standing == b.Standing && a.Lifetime == b.Lifetime &&
+		slices.EqualFunc(a.Outcomes, b.Outcomes, func(x, y posture.Outcome) bool {
+			return x.Measure == y.Measure && x.Standing == y.Standing
+		})
+}
+
+// renew reports whether a better certificate than the current one waits: one
+// that lives longer by more than the rounding of certificate times.
+func renew(r Record, d posture.Decision) bool {
+	if len(r.Certificates) == 0 {
+		return false
+	}
+	return time.Duration(d.Lifetime)*9/10 > r.Certificates[0].Lifetime
+}
+
+// unmet is the refusal that names the demands that are not met.
+func unmet(d posture.Decision) error {
+	return fault.New(fault.Denied, "posture: %s", strings.Join(d.Reasons(), "; "))
+}

@@ -1,0 +1,182 @@
+// Package fleet is the registry of groups and devices, and the one place that
+// decides what a device may do. Evidence comes in from wherever it is seen
+// (birth, appraisal, issuer, session, logs); fleet keeps it, combines it into
+// the device's posture, decides by the policy of its group, and acts: it
+// grants or denies certificates, cuts the live session down or opens it again,
+// tells the device, and has every change recorded in the ledger.
+//
+// Invariants:
+//   - All acts on one device happen one after another: a decision is never
+//     taken on a record that another act is changing.
+//   - What tightens (quarantine, revocation) reaches the live session even when
+//     the state cannot be written; what loosens only after it was.
+//   - All state but the live sessions is in the store: a restart loses nothing.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"holdfast/access"
+	"holdfast/identity"
+	"holdfast/pki"
+	"holdfast/posture"
+)
+
+// Ledger records what is relevant to security. details is a value that
+// marshals to a JSON object.
+type Ledger interface {
+	Record(ctx context.Context, kind string, device identity.Device, details any) error
+}
+
+// Sessions acts on a device's live session, if there is one. Its methods are
+// called while the device is being acted on: they must not wait for calls that
+// the session itself makes to the Fleet.
+type Sessions interface {
+	// SetMode opens the session or cuts it down to quarantine.
+	SetMode(ctx context.Context, device identity.Device, mode access.Mode, reason string) error
+	// Revoke ends the session.
+	Revoke(ctx context.Context, device identity.Device, reason string) error
+	// Publish tells the device on $hub/posture how it stands.
+	Publish(ctx context.Context, device identity.Device, r posture.Report) error
+}
+
+// Withdrawer makes certificates worthless beyond this registry: it puts them
+// on the revocation lists. serial is as pki.SerialText has it, reason one of
+// the pki package's reasons.
+type Withdrawer interface {
+	Withdraw(ctx context.Context, device identity.Device, class pki.Class, serial string, reason int) error
+}
+
+// Config has what a Fleet works with.
+type Config struct {
+	Store      Store                                      // required
+	Ledger     Ledger                                     // required
+	Sessions   Sessions                                   // required
+	Withdrawer Withdrawer                                 // called on revocation, and when a new birth supersedes an old one; optional
+	ParseEK    func(file []byte) (identity.Digest, error) // reads what an operator registers as EK; required
+	Log        *slog.Logger                               // required
+	Now        func() time.Time                           // default time.Now
+}
+
+// Fleet is the registry. It is safe for concurrent use.
+type Fleet struct {
+	cfg   Config
+	log   *slog.Logger
+	locks keyed // one per device that is being acted on
+
+	drain sync.Mutex // one at a time hands events to the ledger, in their order
+
+	mu   sync.Mutex
+	live map[identity.Device]live
+}
+
+// live is a session that is open now.
+type live struct {
+	session string
+	class   pki.Class
+	mode    access.Mode
+}
+
+// New makes a Fleet.
+func New(cfg Config) (*Fleet, error) {
+	if cfg.Store == nil || cfg.Ledger == nil || cfg.Sessions == nil || cfg.ParseEK == nil || cfg.Log == nil {
+		return nil, errors.New("fleet: store, ledger, sessions, parser of EKs and log are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device]live)}, nil
+}
+
+// Recheck is how often the devices with a session are decided on again: time
+// alone makes evidence stale and ends the time of grace of a first certificate.
+const Recheck = time.Minute
+
+// Run hands over events that an earlier process left behind, and decides again
+// on each device with a session every Recheck, until ctx ends.
+func (f *Fleet) Run(ctx context.Context) error {
+	tick := time.NewTicker(Recheck)
+	defer tick.Stop()
+	for {
+		f.handOver(ctx)
+		for _, id := range f.connected() {
+			if _, err := f.change(ctx, id, nil); err != nil && ctx.Err() == nil {
+				f.log.ErrorContext(ctx, "recheck", "device", id, "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (f *Fleet) connected() []identity.Device {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ids := make([]identity.Device, 0, len(f.live))
+	for id := range f.live {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// Connected returns how many sessions are open.
+func (f *Fleet) Connected() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.live)
+}
+
+func (f *Fleet) now() time.Time { return f.cfg.Now().UTC() }
+
+func (f *Fleet) session(id identity.Device) (live, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, ok := f.live[id]
+	return s, ok
+}
+
+// keyed is a mutex per device. The zero value is ready.
+type keyed struct {
+	mu    sync.Mutex
+	locks map[identity.Device]*counted
+}
+
+// counted is a lock and how many hold it or wait for it.
+type counted struct {
+	sync.Mutex
+	users int
+}
+
+// lock waits for the device and returns what releases it.
+func (k *keyed) lock(id identity.Device) (unlock func()) {
+	k.mu.Lock()
+	if k.locks == nil {
+		k.locks = make(map[identity.Device]*counted)
+	}
+	c := k.locks[id]
+	if c == nil {
+		c = new(counted)
+		k.locks[id] = c
+	}
+	c.users++
+	k.mu.Unlock()
+	c.Lock()
+	return func() {
+		c.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if c.users--; c.users == 0 {
+			delete(k.locks, id)
+		}
+	}
+}
+
+// lockRegistry waits for the groups and authorities; no device has the empty id.
+func (f *Fleet) lockRegistry() (unlock func()) { return f.locks.lock("") }

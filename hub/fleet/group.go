@@ -1,0 +1,281 @@
+package fleet
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/birth"
+	"holdfast/fault"
+	"holdfast/identity"
+	"holdfast/operator"
+	"holdfast/pki"
+	"holdfast/posture"
+)
+
+// The limits of a group and of the registered authorities.
+const (
+	maxIDs    = 1024 // ids and patterns of a group
+	maxCAs    = 256
+	maxCAName = 64
+)
+
+// Groups returns the groups by name.
+func (f *Fleet) Groups(ctx context.Context) ([]operator.Group, error) { return f.cfg.Store.Groups(ctx) }
+
+// Group returns a group, or a fault of kind NotFound.
+func (f *Fleet) Group(ctx context.Context, id identity.Group) (operator.Group, error) {
+	return f.group(ctx, id)
+}
+
+func (f *Fleet) group(ctx context.Context, id identity.Group) (operator.Group, error) {
+	gs, err := f.cfg.Store.Groups(ctx)
+	if err != nil {
+		return operator.Group{}, err
+	}
+	for _, g := range gs {
+		if g.ID == id {
+			return g, nil
+		}
+	}
+	return operator.Group{}, fault.New(fault.NotFound, "there is no group %q", id)
+}
+
+// SetGroup makes a group or changes one. Without a policy a new group gets the
+// standard one and an existing group keeps its own. A change takes effect at
+// once: every device of the group is decided on again.
+func (f *Fleet) SetGroup(ctx context.Context, by string, id identity.Group, s operator.SetGroup) (operator.Group, error) {
+	if _, err := identity.ParseGroup(string(id)); err != nil {
+		return operator.Group{}, fault.New(fault.Invalid, "%w", err)
+	}
+	defer f.lockRegistry()()
+	old, err := f.group(ctx, id)
+	exists := err == nil
+	if err != nil && fault.Of(err) != fault.NotFound {
+		return operator.Group{}, err
+	}
+	g := operator.Group{ID: id, Simulation: s.Simulation, FileKeys: s.FileKeys, TLS12: s.TLS12,
+		MakerCAs: slices.Compact(slices.Sorted(slices.Values(s.MakerCAs))), IDs: slices.Compact(slices.Sorted(slices.Values(s.IDs)))}
+	if g.Policy, err = policyOf(s, old.Policy, exists); err != nil {
+		return operator.Group{}, err
+	}
+	if err := f.checkGroup(ctx, g); err != nil {
+		return operator.Group{}, err
+	}
+	event := Event{Kind: KindGroup, Details: map[string]any{"by": by, "group": g}}
+	if err := f.cfg.Store.SaveGroup(ctx, g, []Event{event}); err != nil {
+		return operator.Group{}, err
+	}
+	f.handOver(ctx)
+	return g, f.redecide(ctx, id)
+}
+
+// policyOf reads the policy that s asks for.
+func policyOf(s operator.SetGroup, old posture.Policy, exists bool) (posture.Policy, error) {
+	var p posture.Policy
+	var err error
+	switch {
+	case s.PolicyName != "" && len(s.Policy) > 0:
+		return p, fault.New(fault.Invalid, "give a policy's name or a policy, not both")
+	case len(s.Policy) > 0:
+		p, err = posture.ParsePolicy(s.Policy)
+	case s.PolicyName != "":
+		p, err = posture.Builtin(s.PolicyName)
+	case exists:
+		return old, nil
+	default:
+		p, err = posture.Builtin(posture.Standard)
+	}
+	if err != nil {
+		return p, fault.New(fault.Invalid, "%w", err)
+	}
+	return p, nil
+}
+
+// checkGroup refuses a group whose makers' CAs do not exist, or whose ids
+// could be another group's too: a certificate must lead to one group.
+func (f *Fleet) checkGroup(ctx context.Context, g operator.Group) error {
+	if len(g.IDs) > maxIDs {
+		return fault.New(fault.Invalid, "group has %d ids, at most %d are allowed", len(g.IDs), maxIDs)
+	}
+	for _, p := range g.IDs {
+		if _, err := identity.ParseDevice(strings.TrimSuffix(p, "*")); err != nil {
+			return fault.New(fault.Invalid, "id pattern %q: want a device id, or its beginning and \"*\": %w", p, err)
+		}
+	}
+	cas, err := f.cfg.Store.CAs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range g.MakerCAs {
+		if !slices.ContainsFunc(cas, func(ca operator.CA) bool { return ca.Name == name && ca.Kind == kindMaker }) {
+			return fault.New(fault.NotFound, "there is no maker's CA %q", name)
+		}
+	}
+	groups, err := f.cfg.Store.Groups(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range groups {
+		if p, q, ok := overlap(g.IDs, other.IDs); ok && other.ID != g.ID {
+			return fault.New(fault.Conflict, "id pattern %q overlaps %q of group %s", p, q, other.ID)
+		}
+	}
+	return nil
+}
+
+// overlap finds a pattern of each list that some id matches both of.
+func overlap(as, bs []string) (a, b string, ok bool) {
+	for _, a := range as {
+		for _, b := range bs {
+			pa, wildA := strings.CutSuffix(a, "*")
+			pb, wildB := strings.CutSuffix(b, "*")
+			if a == b || wildA && strings.HasPrefix(pb, pa) || wildB && strings.HasPrefix(pa, pb) {
+				return a, b, true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// redecide decides again on every device of a group.
+func (f *Fleet) redecide(ctx context.Context, id identity.Group) error {
+	rs, err := f.cfg.Store.Devices(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		if _, err := f.change(ctx, r.ID, nil); err != nil {
+			return fmt.Errorf("decide again on %s: %w", r.ID, err)
+		}
+	}
+	return nil
+}
+
+// The kinds of registered authorities.
+const (
+	kindMaker       = "maker"
+	kindEndorsement = "endorsement"
+)
+
+// CAs returns the registered authorities by name.
+func (f *Fleet) CAs(ctx context.Context) ([]operator.CA, error) { return f.cfg.Store.CAs(ctx) }
+
+// AddCA registers a maker's CA or an endorsement root: a CA certificate that
+// is neither weak nor expired, under a name and with a key that no other has.
+func (f *Fleet) AddCA(ctx context.Context, by string, ca operator.CA) (operator.CA, error) {
+	defer f.lockRegistry()()
+	cert, err := f.checkCA(ctx, ca)
+	if err != nil {
+		return operator.CA{}, err
+	}
+	ca.Subject, ca.NotAfter, ca.PEM = cert.Subject.String(), cert.NotAfter.UTC(), string(pki.EncodeCerts(cert))
+	event := Event{Kind: KindCA, Details: map[string]any{"by": by, "name": ca.Name, "kind": ca.Kind, "class": ca.Class,
+		"subject": ca.Subject, "sha256": identity.Sum(cert.Raw)}}
+	if err := f.cfg.Store.SaveCA(ctx, ca, []Event{event}); err != nil {
+		return operator.CA{}, err
+	}
+	f.handOver(ctx)
+	return ca, nil
+}
+
+func (f *Fleet) checkCA(ctx context.Context, ca operator.CA) (*x509.Certificate, error) {
+	if ca.Name == "" || len(ca.Name) > maxCAName || strings.ContainsFunc(ca.Name, notInName) {
+		return nil, fault.New(fault.Invalid, "name %q: want 1 to %d of letters, digits and \"-._\"", ca.Name, maxCAName)
+	}
+	endorsement := ca.Kind == kindEndorsement
+	if !endorsement && ca.Kind != kindMaker {
+		return nil, fault.New(fault.Invalid, "kind %q: want maker or endorsement", ca.Kind)
+	}
+	if classed := ca.Class == string(birth.Hardware) || ca.Class == string(birth.Software); classed != endorsement || !endorsement && ca.Class != "" {
+		return nil, fault.New(fault.Invalid, "class %q: an endorsement root is hardware or software, a maker's CA has none", ca.Class)
+	}
+	cert, err := pki.ParseCert([]byte(ca.PEM))
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "%w", err)
+	}
+	if err := pki.CheckMakerCA(cert, f.now()); err != nil {
+		return nil, fault.New(fault.Invalid, "%w", err)
+	}
+	cas, err := f.cfg.Store.CAs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(cas) >= maxCAs {
+		return nil, fault.New(fault.Invalid, "%d authorities are registered, no more are allowed", len(cas))
+	}
+	for _, other := range cas {
+		if other.Name == ca.Name {
+			return nil, fault.New(fault.Conflict, "an authority %q is registered already", ca.Name)
+		}
+		if c, err := pki.ParseCert([]byte(other.PEM)); err == nil && c.Equal(cert) {
+			return nil, fault.New(fault.Conflict, "the certificate is registered already as %q", other.Name)
+		}
+	}
+	return cert, nil
+}
+
+func notInName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._", r)
+}
+
+// MakerAnchors returns the makers' CAs that some group lists: those that
+// listeners trust to say who a device is.
+func (f *Fleet) MakerAnchors(ctx context.Context) ([]pki.Anchor, error) {
+	groups, err := f.cfg.Store.Groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var anchors []pki.Anchor
+	err = f.eachCA(ctx, kindMaker, func(ca operator.CA, cert *x509.Certificate) {
+		listed := slices.ContainsFunc(groups, func(g operator.Group) bool { return slices.Contains(g.MakerCAs, ca.Name) })
+		if listed {
+			anchors = append(anchors, pki.Anchor{Class: pki.Maker, Cert: cert})
+		}
+	})
+	return anchors, err
+}
+
+// EndorsementRoots returns the registered endorsement roots that are valid now.
+func (f *Fleet) EndorsementRoots(ctx context.Context) ([]birth.Root, error) {
+	var roots []birth.Root
+	err := f.eachCA(ctx, kindEndorsement, func(ca operator.CA, cert *x509.Certificate) {
+		roots = append(roots, birth.Root{Name: ca.Name, Class: birth.Class(ca.Class), Cert: cert})
+	})
+	return roots, err
+}
+
+// eachCA calls do with each authority of a kind.
+func (f *Fleet) eachCA(ctx context.Context, kind string, do func(operator.CA, *x509.Certificate)) error {
+	cas, err := f.cfg.Store.CAs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, ca := range cas {
+		if ca.Kind != kind {
+			continue
+		}
+		cert, err := pki.ParseCert([]byte(ca.PEM))
+		if err != nil {
+			return fmt.Errorf("registered authority %s: %w", ca.Name, err)
+		}
+		do(ca, cert)
+	}
+	return nil
+}
+
+// makerCA returns the name of the maker's CA with that certificate.
+func (f *Fleet) makerCA(ctx context.Context, anchor identity.Digest) (string, error) {
+	var name string
+	err := f.eachCA(ctx, kindMaker, func(ca operator.CA, cert *x509.Certificate) {
+		if identity.Sum(cert.Raw) == anchor {
+			name = ca.Name
+		}
+	})
+	if err == nil && name == "" {
+		err = fault.New(fault.Denied, "the maker's CA is not registered")
+	}
+	return name, err
+}
