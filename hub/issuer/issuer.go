@@ -1,0 +1,175 @@
+// Package issuer is the only user of the hub's CA keys: it issues birth,
+// operational, server and operator certificates, signs revocation lists and
+// serves EST (RFC 7030).
+//
+// Invariants:
+//   - The root's key is never here: Init writes it to a file of the caller's
+//     choice and nowhere else.
+//   - A certificate leaves the issuer only after it, and its key, are recorded
+//     and fsynced.
+//   - A public key is certified once. Every renewal needs a new key, and a key
+//     that any device has shown before is refused.
+//   - What may be issued to whom is not decided here: the caller has admitted
+//     the device, and EST asks its [Gate].
+package issuer
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"holdfast/identity"
+	"holdfast/pki"
+)
+
+// DefaultCRLLifetime is the time between a revocation list's thisUpdate and
+// its nextUpdate.
+const DefaultCRLLifetime = 24 * time.Hour
+
+// Config has what an Issuer works with.
+type Config struct {
+	Dir    string       // what Init made; required
+	Secret pki.Secret   // the keys in Dir are sealed under it; required
+	Store  Store        // required
+	Log    *slog.Logger // required
+
+	// URL is the prefix of the device HTTPS listener, as "https://hub:8443".
+	// Set, device certificates name URL/crl/CLASS.crl as distribution point.
+	URL string
+
+	CRLLifetime time.Duration    // default DefaultCRLLifetime
+	Now         func() time.Time // default time.Now
+
+	// Issued, if set, is told of each certificate after it was recorded and
+	// before it is returned: for evidence and the ledger.
+	Issued func(context.Context, Issued)
+	// Revoked, if set, is told of each revocation after it was recorded.
+	Revoked func(context.Context, Revoked)
+}
+
+// Issued tells of a new certificate.
+type Issued struct {
+	Class    pki.Class
+	Name     string          // the CN
+	Device   identity.Device // empty for servers and operators
+	Group    identity.Group  // of a birth certificate
+	Key      identity.Digest
+	Serial   string // as pki.SerialText
+	Issued   time.Time
+	NotAfter time.Time
+	Lifetime time.Duration // that was granted; 0: without end
+	Via      string        // "est", or empty
+}
+
+// Revoked tells of revoked certificates.
+type Revoked struct {
+	Name    string   // device id or name, where revoked by it
+	Serials []string // those that were not revoked before
+	Reason  int      // pki.ReasonSuperseded and the like
+	Time    time.Time
+}
+
+// Issuer issues certificates. It is safe for concurrent use.
+type Issuer struct {
+	cfg  Config
+	root *x509.Certificate
+	ca   map[pki.Class]*pki.Authority
+	post *batcher
+
+	mu   sync.Mutex
+	crls map[pki.Class]crl
+}
+
+// New opens the authorities that Init made in cfg.Dir.
+func New(cfg Config) (*Issuer, error) {
+	if cfg.Store == nil || cfg.Log == nil || cfg.Dir == "" {
+		return nil, errors.New("issuer: Dir, Store and Log are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.CRLLifetime <= 0 {
+		cfg.CRLLifetime = DefaultCRLLifetime
+	}
+	i := &Issuer{
+		cfg: cfg, post: newBatcher(cfg.Store),
+		ca: make(map[pki.Class]*pki.Authority), crls: make(map[pki.Class]crl),
+	}
+	var err error
+	if i.root, err = loadCert(filepath.Join(cfg.Dir, rootFile)); err != nil {
+		return nil, fmt.Errorf("open authorities: %w", err)
+	}
+	for _, class := range pki.Classes() {
+		if i.ca[class], err = i.load(class); err != nil {
+			return nil, fmt.Errorf("open %s authority: %w", class, err)
+		}
+	}
+	return i, nil
+}
+
+// load reads one intermediate and checks that certificate, key, class and
+// root belong together.
+func (i *Issuer) load(class pki.Class) (*pki.Authority, error) {
+	cert, err := loadCert(certPath(i.cfg.Dir, class))
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := os.ReadFile(keyPath(i.cfg.Dir, class))
+	if err != nil {
+		return nil, err
+	}
+	text, err := i.cfg.Secret.Open(purpose(class), sealed)
+	if err != nil {
+		return nil, err
+	}
+	key, err := pki.ParseKey(text)
+	if err != nil {
+		return nil, err
+	}
+	if pub, ok := cert.PublicKey.(*ecdsa.PublicKey); !ok || !pub.Equal(key.Public()) {
+		return nil, errors.New("certificate and key do not belong together")
+	}
+	if err := cert.CheckSignatureFrom(i.root); err != nil {
+		return nil, fmt.Errorf("not of this root: %w", err)
+	}
+	a := &pki.Authority{Class: class, Cert: cert, Key: key}
+	if i.cfg.URL != "" && (class == pki.Birth || class == pki.Operational) {
+		a.CRL = i.cfg.URL + "/crl/" + string(class) + ".crl"
+	}
+	return a, nil
+}
+
+func loadCert(path string) (*x509.Certificate, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return pki.ParseCert(text)
+}
+
+// Root returns the root certificate: what devices and operators trust.
+func (i *Issuer) Root() *x509.Certificate { return i.root }
+
+// Authority returns the intermediate certificate of a class, or nil.
+func (i *Issuer) Authority(class pki.Class) *x509.Certificate {
+	if a := i.ca[class]; a != nil {
+		return a.Cert
+	}
+	return nil
+}
+
+// Anchors returns the anchors of classes, for a listener's pki.NewTrust.
+func (i *Issuer) Anchors(classes ...pki.Class) []pki.Anchor {
+	var anchors []pki.Anchor
+	for _, class := range classes {
+		anchors = append(anchors, pki.Anchor{Class: class, Cert: i.Authority(class)})
+	}
+	return anchors
+}

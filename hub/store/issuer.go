@@ -1,0 +1,211 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"holdfast/hub/issuer"
+	"holdfast/identity"
+	"holdfast/pki"
+)
+
+var _ issuer.Store = (*Store)(nil)
+
+// AddCertificates implements issuer.Store.
+func (s *Store) AddCertificates(ctx context.Context, batch []issuer.Certificate) ([]issuer.Added, error) {
+	var added []issuer.Added
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		for _, c := range batch {
+			a, err := addCertificate(ctx, tx, c)
+			if err != nil {
+				return err
+			}
+			added = append(added, a)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("add certificates: %w", err)
+	}
+	return added, nil
+}
+
+// addCertificate records one certificate; an error of its own fails the whole
+// batch, a key that was seen before only this one.
+func addCertificate(ctx context.Context, tx *sql.Tx, c issuer.Certificate) (issuer.Added, error) {
+	k := issuer.Key{Digest: c.Key, Owner: c.Name, Kind: string(c.Class)}
+	var seen *issuer.KeySeenError
+	switch err := seeKey(ctx, tx, k, c.IssuedAt); {
+	case errors.As(err, &seen):
+		return issuer.Added{Err: seen}, nil
+	case err != nil:
+		return issuer.Added{}, err
+	}
+	var added issuer.Added
+	if c.Class == pki.Birth {
+		serials, err := revoke(ctx, tx, issuer.Selection{Class: c.Class, Name: c.Name}, c.IssuedAt, pki.ReasonSuperseded)
+		if err != nil {
+			return added, err
+		}
+		added.Superseded = len(serials)
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO certificates
+		(serial, class, name, key, not_before, not_after, der, issued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		c.Serial, string(c.Class), c.Name, c.Key.String(), c.NotBefore.Unix(), c.NotAfter.Unix(), c.DER, c.IssuedAt.Unix())
+	return added, err
+}
+
+// seeKey records a key that was never seen, or fails with KeySeenError.
+func seeKey(ctx context.Context, tx *sql.Tx, k issuer.Key, at time.Time) error {
+	res, err := tx.ExecContext(ctx, `INSERT INTO keys_seen (key, owner, kind, seen_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT (key) DO NOTHING`, k.Digest.String(), k.Owner, k.Kind, at.Unix())
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 1 {
+		return err
+	}
+	known := issuer.Key{Digest: k.Digest}
+	err = tx.QueryRowContext(ctx, `SELECT owner, kind FROM keys_seen WHERE key = ?`, k.Digest.String()).Scan(&known.Owner, &known.Kind)
+	if err != nil {
+		return err
+	}
+	return &issuer.KeySeenError{Known: known}
+}
+
+// NoteKey implements issuer.Store.
+func (s *Store) NoteKey(ctx context.Context, k issuer.Key, at time.Time) error {
+	err := s.tx(ctx, func(tx *sql.Tx) error { return seeKey(ctx, tx, k, at) })
+	var seen *issuer.KeySeenError
+	if errors.As(err, &seen) && seen.Known == k {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("note key: %w", err)
+	}
+	return nil
+}
+
+// Revoke implements issuer.Store.
+func (s *Store) Revoke(ctx context.Context, which issuer.Selection, at time.Time, reason int) ([]string, error) {
+	var serials []string
+	err := s.tx(ctx, func(tx *sql.Tx) (err error) {
+		serials, err = revoke(ctx, tx, which, at, reason)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("revoke certificates: %w", err)
+	}
+	return serials, nil
+}
+
+func revoke(ctx context.Context, tx *sql.Tx, which issuer.Selection, at time.Time, reason int) ([]string, error) {
+	where, args := selected(which)
+	rows, err := tx.QueryContext(ctx, `UPDATE certificates SET revoked_at = ?, reason = ?
+		WHERE revoked_at IS NULL AND `+where+` RETURNING serial`, append([]any{at.Unix(), reason}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var serials []string
+	for rows.Next() {
+		var serial string
+		if err := rows.Scan(&serial); err != nil {
+			return nil, err
+		}
+		serials = append(serials, serial)
+	}
+	return serials, rows.Err()
+}
+
+// selected returns a selection as an SQL condition. One that selects
+// everything selects nothing: it can only be a mistake.
+func selected(s issuer.Selection) (where string, args []any) {
+	var terms []string
+	for _, f := range []struct{ column, value string }{
+		{"serial", s.Serial}, {"class", string(s.Class)}, {"name", s.Name},
+	} {
+		if f.value != "" {
+			terms, args = append(terms, f.column+" = ?"), append(args, f.value)
+		}
+	}
+	if len(terms) == 0 {
+		return "1 = 0", nil
+	}
+	return strings.Join(terms, " AND "), args
+}
+
+// Certificates implements issuer.Store.
+func (s *Store) Certificates(ctx context.Context, which issuer.Selection) ([]issuer.Certificate, error) {
+	where, args := selected(which)
+	certs, err := certificates(ctx, s.read, where+` ORDER BY issued_at DESC, serial`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list certificates: %w", err)
+	}
+	return certs, nil
+}
+
+// NextCRL implements issuer.Store.
+func (s *Store) NextCRL(ctx context.Context, class pki.Class, since time.Time) (number int64, revoked []issuer.Certificate, err error) {
+	err = s.tx(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, `INSERT INTO crl_numbers (class, number) VALUES (?, 1)
+			ON CONFLICT (class) DO UPDATE SET number = crl_numbers.number + 1 RETURNING number`, string(class)).Scan(&number)
+		if err != nil {
+			return err
+		}
+		revoked, err = certificates(ctx, tx,
+			`revoked_at IS NOT NULL AND class = ? AND not_after > ? ORDER BY revoked_at, serial`, string(class), since.Unix())
+		return err
+	})
+	if err != nil {
+		return 0, nil, fmt.Errorf("number revocation list: %w", err)
+	}
+	return number, revoked, nil
+}
+
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func certificates(ctx context.Context, q querier, where string, args ...any) ([]issuer.Certificate, error) {
+	rows, err := q.QueryContext(ctx, `SELECT serial, class, name, key, not_before, not_after, der, issued_at,
+		revoked_at, COALESCE(reason, 0) FROM certificates WHERE `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var certs []issuer.Certificate
+	for rows.Next() {
+		c, err := scanCertificate(rows)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, c)
+	}
+	return certs, rows.Err()
+}
+
+func scanCertificate(rows *sql.Rows) (issuer.Certificate, error) {
+	var c issuer.Certificate
+	var key string
+	var notBefore, notAfter, issued int64
+	var revoked sql.NullInt64
+	err := rows.Scan(&c.Serial, &c.Class, &c.Name, &key, &notBefore, &notAfter, &c.DER, &issued, &revoked, &c.Reason)
+	if err != nil {
+		return c, err
+	}
+	if c.Key, err = identity.ParseDigest(key); err != nil {
+		return c, err
+	}
+	c.NotBefore, c.NotAfter, c.IssuedAt = unix(notBefore), unix(notAfter), unix(issued)
+	if revoked.Valid {
+		c.RevokedAt = unix(revoked.Int64)
+	}
+	return c, nil
+}
+
+func unix(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }

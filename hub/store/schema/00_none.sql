@@ -1,1 +1,0 @@
--- Each consumer's tables stand in a file of their own: NN_consumer.sql.
