@@ -16,11 +16,8 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"holdfast/internal/child"
+	"holdfast/internal/sockdir"
 )
-
-// maxSocketPath is the longest path a Unix socket can have: sun_path has 108
-// bytes with the terminating zero, and swtpm appends nothing.
-const maxSocketPath = 107
 
 // startTime bounds how long a TPM may take to listen.
 const startTime = 20 * time.Second
@@ -29,8 +26,8 @@ const startTime = 20 * time.Second
 type TPM struct {
 	child   *child.Child
 	socket  string
-	runtime string // directory to remove, when the sockets are in one of their own
 	log     *bytes.Buffer
+	cleanup func() // removes the sockets' directory, where it is not the state's
 }
 
 // Start powers on the TPM in dir: its PCRs are zero and its resetCount has
@@ -60,15 +57,11 @@ func start(ctx context.Context, dir string) (*TPM, error) {
 	if _, err := os.Stat(filepath.Join(dir, "tpm2-00.permall")); err != nil {
 		return nil, fmt.Errorf("start software TPM: none in %s: %w", dir, err)
 	}
-	t := &TPM{log: &bytes.Buffer{}}
-	run := dir
-	if len(filepath.Join(dir, "ctrl.sock")) > maxSocketPath {
-		var err error
-		if t.runtime, err = os.MkdirTemp("/tmp", "holdfast-tpm-"); err != nil {
-			return nil, fmt.Errorf("start software TPM: %w", err)
-		}
-		run = t.runtime
+	run, cleanup, err := sockdir.Choose(dir, "ctrl.sock")
+	if err != nil {
+		return nil, fmt.Errorf("start software TPM: %w", err)
 	}
+	t := &TPM{log: &bytes.Buffer{}, cleanup: cleanup}
 	t.socket = filepath.Join(run, "tpm.sock")
 	_ = os.Remove(t.socket) // a stale one would look like a listener
 	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir,
@@ -76,7 +69,6 @@ func start(ctx context.Context, dir string) (*TPM, error) {
 		"--ctrl", "type=unixio,mode=0600,path="+filepath.Join(run, "ctrl.sock"),
 		"--flags", "not-need-init,startup-clear")
 	cmd.Stdout, cmd.Stderr = t.log, t.log
-	var err error
 	if t.child, err = child.Start(cmd); err != nil {
 		t.cleanup()
 		return nil, err
@@ -137,10 +129,4 @@ func (t *TPM) Stop() error {
 func (t *TPM) Kill() {
 	t.child.Kill()
 	t.cleanup()
-}
-
-func (t *TPM) cleanup() {
-	if t.runtime != "" {
-		_ = os.RemoveAll(t.runtime) // sockets only
-	}
 }
