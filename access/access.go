@@ -41,21 +41,23 @@ func Publish(d identity.Device, m Mode, t iothub.Topic) error {
 	return fault.New(fault.Denied, "topic is not a device's to publish")
 }
 
-// Subscribe returns why a session of d in mode m may not subscribe to filter,
-// or nil. A filter is granted in exactly the forms that the protocol has. The
-// form with "+" for the device means d alone.
-func Subscribe(d identity.Device, m Mode, filter string) error {
+// Subscribe returns the filter that a session of d in mode m is granted when it
+// asks for filter, or why it may not have it. A filter is granted in exactly
+// the forms that the protocol has; the form with "+" for the device is granted
+// as the device's own.
+func Subscribe(d identity.Device, m Mode, filter string) (string, error) {
 	if m != Full && m != Quarantine {
-		return fault.New(fault.Denied, "session is not open")
+		return "", fault.New(fault.Denied, "session is not open")
 	}
+	own := iothub.DeviceboundFilter(d)
 	switch filter {
 	case iothub.AttestFilter, iothub.PostureFilter:
-		return nil
-	case iothub.AnyDeviceboundFilter, iothub.DeviceboundFilter(d):
+		return filter, nil
+	case iothub.AnyDeviceboundFilter, own:
 		if m != Full {
-			return fault.New(fault.Denied, "messages in quarantine")
+			return "", fault.New(fault.Denied, "messages in quarantine")
 		}
-		return nil
+		return own, nil
 	}
-	return fault.New(fault.Denied, "filter is unknown")
+	return "", fault.New(fault.Denied, "filter is unknown")
 }

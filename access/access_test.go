@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"strings"
 	"testing"
 
 	"holdfast/access"
@@ -62,9 +63,13 @@ func TestSubscribe(t *testing.T) {
 		{"$SYS/#", false, false},
 		{"", false, false},
 	} {
-		check(t, c.filter, access.Full, access.Subscribe(self, access.Full, c.filter), c.full)
-		check(t, c.filter, access.Quarantine, access.Subscribe(self, access.Quarantine, c.filter), c.quarantine)
-		check(t, c.filter, "", access.Subscribe(self, "", c.filter), false)
+		for m, open := range map[access.Mode]bool{access.Full: c.full, access.Quarantine: c.quarantine, "": false} {
+			got, err := access.Subscribe(self, m, c.filter)
+			check(t, c.filter, m, err, open)
+			if want := strings.Replace(c.filter, "+", string(self), 1); open && got != want {
+				t.Errorf("%s is granted as %s, want %s", c.filter, got, want)
+			}
+		}
 	}
 }
 

@@ -41,7 +41,7 @@ func ParseBag(s string) (Bag, error) {
 			return nil, err
 		}
 		if seen[p.Key] {
-			return nil, fmt.Errorf("property %q comes twice", p.Key)
+			return nil, fmt.Errorf("property %.100q comes twice", p.Key)
 		}
 		seen[p.Key] = true
 		bag = append(bag, p)
@@ -56,14 +56,14 @@ func parseProperty(pair string) (Property, error) {
 		return Property{}, fmt.Errorf("property name: %w", err)
 	}
 	if k == "" {
-		return Property{}, fmt.Errorf("property %q has no name", pair)
+		return Property{}, fmt.Errorf("property %.100q has no name", pair)
 	}
 	v, err := unescape(value)
 	if err != nil {
-		return Property{}, fmt.Errorf("property %q: %w", k, err)
+		return Property{}, fmt.Errorf("property %.100q: %w", k, err)
 	}
 	if (k == "$.mid" || k == "$.cid") && len(v) > MaxMessageID {
-		return Property{}, fmt.Errorf("property %q has %d bytes, at most %d are allowed", k, len(v), MaxMessageID)
+		return Property{}, fmt.Errorf("property %.100q has %d bytes, at most %d are allowed", k, len(v), MaxMessageID)
 	}
 	return Property{Key: k, Value: v, Null: !ok}, nil
 }
@@ -101,13 +101,13 @@ func unescape(s string) (string, error) {
 		c := s[i]
 		switch {
 		case c == '/':
-			return "", fmt.Errorf("raw slash in %q", s)
+			return "", fmt.Errorf("raw slash in %.100q", s)
 		case c == '%' && i+2 >= len(s):
-			return "", fmt.Errorf("broken escape at the end of %q", s)
+			return "", fmt.Errorf("broken escape at the end of %.100q", s)
 		case c == '%':
 			hi, lo := unhex(s[i+1]), unhex(s[i+2])
 			if hi > 15 || lo > 15 {
-				return "", fmt.Errorf("broken escape in %q", s)
+				return "", fmt.Errorf("broken escape in %.100q", s)
 			}
 			c = hi<<4 | lo
 			i += 2
@@ -116,7 +116,7 @@ func unescape(s string) (string, error) {
 	}
 	r := out.String()
 	if !utf8.ValidString(r) || strings.IndexByte(r, 0) >= 0 {
-		return "", fmt.Errorf("%q is not UTF-8 text", s)
+		return "", fmt.Errorf("%.100q is not UTF-8 text", s)
 	}
 	return r, nil
 }

@@ -89,25 +89,25 @@ func ParseTopic(s string) (Topic, error) {
 	case strings.HasPrefix(s, "$hub/"):
 		return parseHub(s)
 	}
-	return nil, fmt.Errorf("topic %q is unknown", s)
+	return nil, fmt.Errorf("topic %.100q is unknown", s)
 }
 
 func parseEvents(s string) (Topic, error) {
 	id, rest, _ := strings.Cut(strings.TrimPrefix(s, "devices/"), "/")
 	d, err := identity.ParseDevice(id)
 	if err != nil {
-		return nil, fmt.Errorf("topic %q: %w", s, err)
+		return nil, fmt.Errorf("topic %.100q: %w", s, err)
 	}
 	bag, ok := strings.CutPrefix(rest, "messages/events/")
 	if !ok && rest != "messages/events" {
-		return nil, fmt.Errorf("topic %q is unknown", s)
+		return nil, fmt.Errorf("topic %.100q is unknown", s)
 	}
 	if !ok {
 		return Events{Device: d}, nil
 	}
 	b, err := ParseBag(bag)
 	if err != nil {
-		return nil, fmt.Errorf("topic %q: %w", s, err)
+		return nil, fmt.Errorf("topic %.100q: %w", s, err)
 	}
 	return Events{Device: d, Bag: b}, nil
 }
@@ -115,7 +115,7 @@ func parseEvents(s string) (Topic, error) {
 func parseHub(s string) (Topic, error) {
 	name, query, ok := strings.Cut(strings.TrimPrefix(s, "$hub/"), "/?")
 	if !ok {
-		return nil, fmt.Errorf("topic %q is unknown", s)
+		return nil, fmt.Errorf("topic %.100q is unknown", s)
 	}
 	var t Topic
 	var err error
@@ -137,7 +137,7 @@ func parseHub(s string) (Topic, error) {
 		t, err = parseResult(name, query)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("topic %q: %w", s, err)
+		return nil, fmt.Errorf("topic %.100q: %w", s, err)
 	}
 	return t, nil
 }
@@ -145,11 +145,11 @@ func parseHub(s string) (Topic, error) {
 func parseResult(name, query string) (Topic, error) {
 	text, ok := strings.CutPrefix(name, "attest/res/")
 	if !ok {
-		return nil, fmt.Errorf("%q is unknown", name)
+		return nil, fmt.Errorf("%.100q is unknown", name)
 	}
 	status, err := strconv.Atoi(text)
 	if err != nil || len(text) != 3 || status < 100 {
-		return nil, fmt.Errorf("%q is no status", text)
+		return nil, fmt.Errorf("%.100q is no status", text)
 	}
 	id, err := requestID(query)
 	return AttestResult{Status: status, RequestID: id}, err

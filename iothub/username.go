@@ -23,15 +23,15 @@ func ParseUsername(s string) (Username, error) {
 	host, rest, _ := strings.Cut(s, "/")
 	id, query, ok := strings.Cut(rest, "/")
 	if host == "" || !ok {
-		return Username{}, fmt.Errorf("user name %q: want {host}/{device}/?api-version=", s)
+		return Username{}, fmt.Errorf("user name %.100q: want {host}/{device}/?api-version=", s)
 	}
 	d, err := identity.ParseDevice(id)
 	if err != nil {
-		return Username{}, fmt.Errorf("user name %q: %w", s, err)
+		return Username{}, fmt.Errorf("user name %.100q: %w", s, err)
 	}
 	params, err := ParseBag(query)
 	if err != nil {
-		return Username{}, fmt.Errorf("user name %q: %w", s, err)
+		return Username{}, fmt.Errorf("user name %.100q: %w", s, err)
 	}
 	u := Username{Device: d}
 	u.Host, _, _ = strings.Cut(host, ":")
@@ -46,7 +46,7 @@ func ParseUsername(s string) (Username, error) {
 		}
 	}
 	if u.APIVersion == "" {
-		return Username{}, fmt.Errorf("user name %q has no api-version", s)
+		return Username{}, fmt.Errorf("user name %.100q has no api-version", s)
 	}
 	return u, nil
 }

@@ -54,21 +54,30 @@ func (d *Decoder) Partial() bool { return d.part != nil }
 // slices are valid only until the next step, except those of CONNECT.
 func (d *Decoder) Feed(b []byte) iter.Seq2[Packet, error] {
 	return func(yield func(Packet, error) bool) {
-		for len(b) > 0 && d.err == nil {
-			var p Packet
-			if p, b, d.err = d.step(b); d.err != nil {
-				d.part = nil
-				yield(nil, d.err)
+		for {
+			p, rest, err := d.Next(b)
+			if p == nil && err == nil || !yield(p, err) || err != nil {
 				return
 			}
-			if p != nil && !yield(p, nil) {
-				return
-			}
-		}
-		if d.err != nil {
-			yield(nil, d.err)
+			b = rest
 		}
 	}
+}
+
+// Next is Feed for one packet: it takes bytes from b until a packet is
+// complete, and returns it with the bytes it did not take. Without an error
+// the packet is nil when b has been used up.
+func (d *Decoder) Next(b []byte) (Packet, []byte, error) {
+	for len(b) > 0 && d.err == nil {
+		var p Packet
+		if p, b, d.err = d.step(b); p != nil {
+			return p, b, nil
+		}
+	}
+	if d.err != nil {
+		d.part = nil
+	}
+	return nil, nil, d.err
 }
 
 // step takes bytes from b until a packet is complete or b is used up.

@@ -1,0 +1,312 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"holdfast/access"
+	"holdfast/fault"
+	"holdfast/identity"
+	"holdfast/iothub"
+	"holdfast/mqtt"
+)
+
+// recordHandshake is the first byte of a TLS handshake record (RFC 8446
+// section 5.1).
+const recordHandshake = 0x16
+
+// errNotTLS refuses a plaintext protocol on the TLS port.
+var errNotTLS = errors.New("first byte is not of a TLS handshake")
+
+// connect takes a connection all the way to a session. It runs on a goroutine
+// of its own, because a handshake needs a deep stack and an idle session does
+// not.
+func (g *Gateway) connect(ctx context.Context, raw net.Conn) {
+	defer func() {
+		if p := recover(); p != nil {
+			raw.Close()
+			g.log.ErrorContext(ctx, "panic while connecting", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	conn, err := g.handshake(ctx, raw)
+	if err != nil {
+		raw.Close()
+		g.refused(ctx, raw, shown(err), false, err)
+		return
+	}
+	cert := conn.ConnectionState().PeerCertificates[0]
+	if err := g.open(ctx, raw, conn, cert); err != nil {
+		g.refused(ctx, raw, cert, true, err)
+	}
+}
+
+func (g *Gateway) refused(ctx context.Context, raw net.Conn, cert *x509.Certificate, verified bool, err error) {
+	if ctx.Err() != nil {
+		return // a shutdown refuses nobody
+	}
+	r := Refusal{Remote: raw.RemoteAddr().String(), Certificate: cert, Verified: verified, Err: err}
+	if verified {
+		r.Device, _ = identity.ParseDevice(cert.Subject.CommonName)
+	}
+	g.log.InfoContext(ctx, "connection refused", slog.String("remote", r.Remote), slog.String("device", string(r.Device)), slog.Any("err", err))
+	g.cfg.Observer.Refused(r)
+}
+
+// shown returns the certificate that failed to verify, if that was the error.
+func shown(err error) *x509.Certificate {
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
+		return e.UnverifiedCertificates[0]
+	}
+	return nil
+}
+
+// handshake waits for the first byte, then for a slot, and does the TLS
+// handshake. A connection that sends nothing takes no slot.
+func (g *Gateway) handshake(ctx context.Context, raw net.Conn) (*tls.Conn, error) {
+	var first [1]byte
+	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
+	if _, err := io.ReadFull(raw, first[:]); err != nil {
+		return nil, fmt.Errorf("wait for the first byte: %w", err)
+	}
+	if first[0] != recordHandshake {
+		return nil, errNotTLS
+	}
+	queue := time.NewTimer(g.cfg.QueueTimeout)
+	defer queue.Stop()
+	select {
+	case g.slots <- struct{}{}:
+	case <-queue.C:
+		return nil, errors.New("no handshake slot in time")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-g.slots }()
+	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
+	conn := tls.Server(&firstByte{Conn: raw, b: first[0], unread: true}, g.cfg.TLS)
+	if err := conn.Handshake(); err != nil { // without a context: it would cost a goroutine, and closeAll closes raw
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	if len(conn.ConnectionState().PeerCertificates) == 0 {
+		return nil, errors.New("TLS handshake: no client certificate")
+	}
+	return conn, nil
+}
+
+// firstByte gives back the byte that was read before the handshake.
+type firstByte struct {
+	net.Conn
+	b      byte
+	unread bool
+}
+
+func (c *firstByte) Read(p []byte) (int, error) {
+	if !c.unread || len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	p[0], c.unread = c.b, false
+	return 1, nil
+}
+
+// open reads CONNECT, asks the hub and starts the session. It closes the
+// connection when it returns an error.
+func (g *Gateway) open(ctx context.Context, raw net.Conn, conn *tls.Conn, cert *x509.Certificate) error {
+	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
+	s := &Session{g: g, raw: raw, conn: conn, id: rand.Text(), opened: time.Now()}
+	s.wake.L = &s.mu
+	s.in = mqtt.NewDecoder(mqtt.FromClient, ConnectLimit)
+	c, rest, err := s.readConnect()
+	if err != nil {
+		return s.refuse(codecCode(err), fmt.Errorf("read CONNECT: %w", err))
+	}
+	if code, err := s.identify(c, cert); err != nil {
+		return s.refuse(code, err)
+	}
+	if !g.reg.add(s, g.cfg.MaxSessions) {
+		return s.refuse(mqtt.RefusedNotNow, errors.New("too many sessions"))
+	}
+	running := false
+	defer func() {
+		if !running {
+			g.reg.remove(s)
+		}
+	}()
+	if err := s.admit(ctx); err != nil {
+		return s.refuse(connackCode(err), err)
+	}
+	g.cfg.Observer.SessionOpened(s)
+	s.in.SetLimit(mqtt.DefaultLimit)
+	running = true
+	g.wg.Go(func() { s.run(ctx, rest) })
+	return nil
+}
+
+// readConnect reads until CONNECT is complete and returns the bytes that came
+// after it: a client may go on without waiting (MQTT-3.1.4-5).
+func (s *Session) readConnect() (*mqtt.Connect, []byte, error) {
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := s.conn.Read(buf[:])
+		p, rest, bad := s.in.Next(buf[:n])
+		switch c, ok := p.(*mqtt.Connect); {
+		case bad != nil:
+			return nil, nil, bad
+		case ok:
+			return c, bytes.Clone(rest), nil
+		case p != nil:
+			return nil, nil, fmt.Errorf("first packet is of type %d [MQTT-3.1.0-1]", p.Type())
+		case err != nil:
+			return nil, nil, err
+		}
+	}
+}
+
+// identify checks that CONNECT names the device that the certificate says.
+func (s *Session) identify(c *mqtt.Connect, cert *x509.Certificate) (mqtt.Code, error) {
+	certified, err := identity.ParseDevice(cert.Subject.CommonName)
+	if err != nil {
+		return mqtt.RefusedForbidden, fmt.Errorf("certificate names no device: %w", err)
+	}
+	named, err := identity.ParseDevice(c.ClientID)
+	switch {
+	case err != nil:
+		return mqtt.RefusedClientID, fmt.Errorf("client id: %w", err)
+	case named != certified:
+		return mqtt.RefusedForbidden, fmt.Errorf("client id %s, but the certificate is of %s", named, certified)
+	case c.Password != nil:
+		return mqtt.RefusedForbidden, errors.New("password sent: devices are known by certificate only")
+	}
+	if c.Username != nil {
+		u, err := iothub.ParseUsername(*c.Username)
+		if err != nil {
+			return mqtt.RefusedUsername, err
+		}
+		if u.Device != certified {
+			return mqtt.RefusedForbidden, fmt.Errorf("user name of %s, but the certificate is of %s", u.Device, certified)
+		}
+		s.username = *c.Username
+	}
+	s.device = certified
+	s.silence = silence(c.KeepAlive)
+	return s.setWill(c.Will)
+}
+
+// silence is how long a session may be silent (MQTT-3.1.2-24). A client that
+// turns the keep-alive off gets the longest there is.
+func silence(keepAlive uint16) time.Duration {
+	d := time.Duration(keepAlive) * time.Second * 3 / 2
+	if d == 0 || d > MaxSilence {
+		return MaxSilence
+	}
+	return d
+}
+
+// setWill keeps the will, which may only be the device's own telemetry.
+func (s *Session) setWill(w *mqtt.Will) (mqtt.Code, error) {
+	if w == nil {
+		return mqtt.Accepted, nil
+	}
+	topic, err := iothub.ParseTopic(w.Topic)
+	if err != nil {
+		return mqtt.RefusedForbidden, fmt.Errorf("will: %w", err)
+	}
+	events, ok := topic.(iothub.Events)
+	switch {
+	case w.QoS == mqtt.ExactlyOnce:
+		return mqtt.RefusedForbidden, errors.New("will: quality of service 2 is not served")
+	case !ok:
+		return mqtt.RefusedForbidden, errors.New("will: topic is not telemetry")
+	}
+	if err := access.Publish(s.device, access.Full, topic); err != nil {
+		return mqtt.RefusedForbidden, fmt.Errorf("will: %w", err)
+	}
+	m, err := iothub.NewTelemetry(events, w.Payload, s.opened)
+	if err != nil {
+		return mqtt.RefusedForbidden, fmt.Errorf("will: %w", err)
+	}
+	s.will = &will{events: events, body: m.Body, retain: w.Retain}
+	return mqtt.Accepted, nil
+}
+
+// noConnack is the code of a refusal without a CONNACK: the connection is just
+// closed (MQTT-3.1.4-1).
+const noConnack = mqtt.Accepted
+
+// codecCode is the return code for a CONNECT that cannot be read.
+func codecCode(err error) mqtt.Code {
+	switch {
+	case errors.Is(err, mqtt.ErrVersion):
+		return mqtt.RefusedVersion
+	case errors.Is(err, mqtt.ErrClientID):
+		return mqtt.RefusedClientID
+	}
+	return noConnack
+}
+
+// connackCode is the one table from the hub's errors to return codes.
+func connackCode(err error) mqtt.Code {
+	switch fault.Of(err) {
+	case fault.Denied, fault.NotFound, fault.Integrity, fault.Pending:
+		return mqtt.RefusedForbidden
+	case fault.Invalid:
+		return mqtt.RefusedClientID
+	}
+	return mqtt.RefusedNotNow
+}
+
+// admit asks the hub about a registered session, makes it the open one of its
+// device and tells the device. Whatever the hub decided meanwhile counts.
+func (s *Session) admit(ctx context.Context) error {
+	ask, cancel := context.WithTimeout(ctx, AdmitTimeout)
+	defer cancel()
+	a, err := s.g.cfg.Admitter.Admit(ask, s.Peer())
+	if err != nil {
+		return err
+	}
+	if !s.start(a) {
+		return fault.New(fault.Denied, "cut off while connecting")
+	}
+	replaced, ok := s.g.reg.promote(s)
+	if !ok {
+		return fault.New(fault.Conflict, "a newer session is open")
+	}
+	for _, o := range replaced {
+		o.cut(Replaced, nil)
+	}
+	return nil
+}
+
+// refuse sends CONNACK with a code, closes the connection and returns err.
+func (s *Session) refuse(code mqtt.Code, err error) error {
+	defer s.raw.Close()
+	if code == noConnack || s.isClosed() {
+		return err
+	}
+	if werr := s.connack(code); werr == nil {
+		s.conn.CloseWrite()
+	}
+	return err
+}
+
+// connack answers CONNECT, before anything else is written.
+func (s *Session) connack(code mqtt.Code) error {
+	b, err := (&mqtt.Connack{Code: code}).Append(nil)
+	if err != nil {
+		return err
+	}
+	s.conn.SetWriteDeadline(time.Now().Add(WriteTimeout))
+	if _, err := s.conn.Write(b); err != nil {
+		return fmt.Errorf("write CONNACK: %w", err)
+	}
+	return nil
+}

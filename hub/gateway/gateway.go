@@ -1,0 +1,336 @@
+// Package gateway holds the sessions of devices: MQTT 3.1.1 over mutual TLS.
+//
+// A connection becomes a session in steps, each with a deadline: it sends a
+// first byte, gets one of the handshake slots in the order of arrival, proves
+// itself in the TLS handshake, sends CONNECT with the id that its certificate
+// says, and is admitted by the hub. From then on it is one goroutine that
+// waits for a byte; everything else of an idle session is its TLS state.
+//
+// The gateway is no broker. Devices publish to the hub and the hub to devices.
+// What a session may do is decided by package access; what it sends goes to
+// the sinks of Config, and is acknowledged when they say that it is stored.
+//
+// Invariants:
+//   - A session is in the registry before the hub is asked to admit it, so a
+//     revocation or quarantine at any moment finds it.
+//   - A revoked session is marked first and closed then: nothing that was on
+//     its way is acknowledged after Revoke returned.
+//   - Acknowledgements leave in the order of their messages.
+//   - A message that is not allowed is never acknowledged and closes the
+//     connection.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"holdfast/access"
+	"holdfast/identity"
+	"holdfast/iothub"
+	"holdfast/logs"
+)
+
+// Admitter decides on a connection whose certificate has been verified.
+type Admitter interface {
+	// Admit says how far a session is open. The kind of an error (package
+	// fault) decides the return code of CONNACK. ctx ends after AdmitTimeout.
+	Admit(ctx context.Context, p Peer) (Admission, error)
+}
+
+// Admission is how far a session is open. Fixed sessions stay in their mode
+// until they end: SetMode does not open the session of a birth certificate.
+type Admission struct {
+	Mode  access.Mode
+	Fixed bool
+}
+
+// Peer is what is known of the other side of a connection.
+type Peer struct {
+	Session     string          // opaque id of the session, never used twice
+	Device      identity.Device // the certified id, which CONNECT named too
+	Certificate *x509.Certificate
+	Chain       []*x509.Certificate // as verified, the certificate first; as sent, where tls.Config has its own verification
+	Remote      string              // address and port
+	Version     uint16              // of TLS, as tls.VersionTLS13
+	Suite       uint16              // as tls.TLS_AES_128_GCM_SHA256
+	Group       tls.CurveID         // of the key exchange
+	Username    string              // of CONNECT, empty when it had none
+	KeepAlive   time.Duration       // after which a silent session is closed
+	Connected   time.Time
+}
+
+// Sink stores messages of devices.
+type Sink interface {
+	// Append takes a message. It calls done once, from any goroutine, after
+	// the message is on disk or with the error that kept it from there.
+	// Append may block to slow the device down; it keeps m.
+	Append(m iothub.Message, done func(error))
+}
+
+// LogSink stores the logs of devices.
+type LogSink interface {
+	// AppendLogs is like Append for a shipment of logs: m has it as it came,
+	// records are its parts.
+	AppendLogs(m iothub.Message, records []logs.Record, done func(error))
+}
+
+// Exchange answers requests of devices.
+type Exchange interface {
+	// Exchange returns the HTTP status and body that answer a request: op is
+	// "nonce" or "evidence" of $hub/attest. ctx ends with the session or after
+	// ExchangeTimeout. It is called for one request of a session at a time.
+	Exchange(ctx context.Context, s *Session, op string, payload []byte) (status int, body []byte)
+}
+
+// Observer is told of sessions. Its methods are called one after the other for
+// one session and hold it up. A session's end may be told after the beginning
+// of the one that replaced it: tell them apart by their ids.
+type Observer interface {
+	// SessionOpened is called before the device gets its CONNACK.
+	SessionOpened(s *Session)
+	// Subscribed is called after a filter was granted and acknowledged.
+	Subscribed(s *Session, filter string)
+	// SessionClosed is called once for each session that was opened. err says
+	// more about the cause and may be nil.
+	SessionClosed(s *Session, cause Cause, err error)
+	// Refused is called for a connection that never became a session.
+	Refused(r Refusal)
+}
+
+// Refusal is a connection that was refused. Certificate is what the peer
+// showed, nil if nothing; unless Verified it proves nothing.
+type Refusal struct {
+	Remote      string
+	Device      identity.Device // the certified id, if Verified
+	Certificate *x509.Certificate
+	Verified    bool
+	Err         error
+}
+
+// Cause says why a session ended.
+type Cause string
+
+// The causes.
+const (
+	Left      Cause = "left"      // the device sent DISCONNECT
+	Lost      Cause = "lost"      // the connection broke
+	Silent    Cause = "silent"    // nothing came for one and a half times the keep-alive
+	Violation Cause = "violation" // the device broke the protocol or its permissions
+	Replaced  Cause = "replaced"  // the device opened a newer session
+	Revoked   Cause = "revoked"   // the hub cut it
+	Unstored  Cause = "unstored"  // a sink failed
+	Slow      Cause = "slow"      // the device does not read what it is sent
+	Shutdown  Cause = "shutdown"  // the gateway ends
+	Crashed   Cause = "crashed"   // our own fault
+)
+
+// The fixed limits of a session.
+const (
+	ConnectLimit    = 8 << 10          // bytes of a CONNECT packet
+	AdmitTimeout    = 10 * time.Second // for Admit
+	ExchangeTimeout = 30 * time.Second // for one Exchange
+	WriteTimeout    = 10 * time.Second // for the device to take what it is sent
+	MaxSilence      = 1767 * time.Second
+
+	maxUnacked      = 256     // messages of a session that no sink has answered for
+	maxUnackedBytes = 1 << 20 // and their size, for more than one message
+	maxQueued       = 256 << 10
+	maxPerDevice    = 4 // connections of one device, the established one included
+)
+
+// Config is what a gateway needs. All but the limits and timeouts is required.
+type Config struct {
+	// Listener has plain TCP connections. Run closes it.
+	Listener net.Listener
+	// TLS must require a client certificate and verify it.
+	TLS *tls.Config
+
+	Admitter  Admitter
+	Telemetry Sink
+	Logs      LogSink
+	Exchange  Exchange
+	Observer  Observer
+	Log       *slog.Logger
+
+	// Slots is how many TLS handshakes run at a time; default 128.
+	Slots int
+	// MaxPending is how many connections may be on their way to a session;
+	// more are closed at once. Default 4096.
+	MaxPending int
+	// MaxSessions is how many sessions are held; default 65536.
+	MaxSessions int
+	// HandshakeTimeout bounds each of: the wait for the first byte, the TLS
+	// handshake, the wait for CONNECT. Default 10 s.
+	HandshakeTimeout time.Duration
+	// QueueTimeout bounds the wait for a handshake slot; default 30 s.
+	QueueTimeout time.Duration
+}
+
+// Gateway accepts devices and holds their sessions.
+type Gateway struct {
+	cfg   Config
+	log   *slog.Logger
+	slots chan struct{} // a send takes one; blocked senders are served in order
+	reg   registry
+	wg    sync.WaitGroup // every goroutine of the gateway
+
+	pending struct {
+		sync.Mutex
+		conns map[net.Conn]struct{}
+		total uint64 // connections that ever came, for trim
+	}
+}
+
+// New returns a gateway that Run starts.
+func New(cfg Config) (*Gateway, error) {
+	switch {
+	case cfg.Listener == nil || cfg.TLS == nil || cfg.Log == nil:
+		return nil, errors.New("gateway: config has no listener, TLS or log")
+	case cfg.Admitter == nil || cfg.Telemetry == nil || cfg.Logs == nil || cfg.Exchange == nil || cfg.Observer == nil:
+		return nil, errors.New("gateway: config lacks a collaborator")
+	case !verifies(cfg.TLS):
+		return nil, errors.New("gateway: TLS config does not verify client certificates")
+	}
+	setDefault(&cfg.Slots, 128)
+	setDefault(&cfg.MaxPending, 4096)
+	setDefault(&cfg.MaxSessions, 65536)
+	setDefault(&cfg.HandshakeTimeout, 10*time.Second)
+	setDefault(&cfg.QueueTimeout, 30*time.Second)
+	g := &Gateway{cfg: cfg, log: cfg.Log, slots: make(chan struct{}, cfg.Slots)}
+	g.reg.sessions = map[identity.Device][]*Session{}
+	g.pending.conns = map[net.Conn]struct{}{}
+	return g, nil
+}
+
+func setDefault[T ~int | ~int64](v *T, to T) {
+	if *v <= 0 {
+		*v = to
+	}
+}
+
+// verifies reports whether c lets no client in without a verified certificate.
+func verifies(c *tls.Config) bool {
+	own := c.VerifyPeerCertificate != nil || c.VerifyConnection != nil
+	return c.ClientAuth == tls.RequireAndVerifyClientCert || c.ClientAuth == tls.RequireAnyClientCert && own
+}
+
+// Run accepts connections until ctx ends, then closes all of them and returns
+// when everything that ran for them has ended: nil after a shutdown, or the
+// error that stopped the listener.
+func (g *Gateway) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer g.wg.Wait()
+	defer g.closeAll()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { g.cfg.Listener.Close() })
+	defer stop()
+	defer g.cfg.Listener.Close()
+	g.wg.Go(func() { g.trim(ctx) })
+	for backoff := time.Duration(0); ; {
+		raw, err := g.cfg.Listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				raw.Close()
+			}
+			return nil
+		case err == nil:
+			backoff = 0
+			g.accepted(ctx, raw)
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept devices: %w", err)
+		default: // out of file descriptors, or a connection that was gone before it was taken
+			backoff = min(max(2*backoff, 5*time.Millisecond), time.Second)
+			g.log.WarnContext(ctx, "accept failed", slog.Any("err", err))
+			pause(ctx, backoff)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// accepted starts the way of a connection to a session, unless too many are
+// on it already.
+func (g *Gateway) accepted(ctx context.Context, raw net.Conn) {
+	g.pending.Lock()
+	full := len(g.pending.conns) >= g.cfg.MaxPending
+	if !full {
+		g.pending.conns[raw] = struct{}{}
+		g.pending.total++
+	}
+	g.pending.Unlock()
+	if full {
+		raw.Close()
+		return
+	}
+	g.wg.Go(func() {
+		defer g.settled(raw)
+		g.connect(ctx, raw)
+	})
+}
+
+// settled takes a connection off the list of those without a session.
+func (g *Gateway) settled(raw net.Conn) {
+	g.pending.Lock()
+	delete(g.pending.conns, raw)
+	g.pending.Unlock()
+}
+
+func (g *Gateway) closeAll() {
+	g.pending.Lock()
+	for raw := range g.pending.conns {
+		raw.Close()
+	}
+	g.pending.Unlock()
+	for _, s := range g.reg.close() {
+		s.cut(Shutdown, nil)
+	}
+}
+
+// Revoke ends every session of a device, those on their way included, and
+// reports whether there was one. When it returns, no message is acknowledged
+// any more. It does not keep the device from coming back; Admit does.
+func (g *Gateway) Revoke(d identity.Device) bool {
+	found := false
+	for _, s := range g.reg.of(d) {
+		found = s.cut(Revoked, nil) || found
+	}
+	return found
+}
+
+// SetMode changes how far the sessions of a device are open, at once, and
+// reports whether there is one that is now in that mode.
+func (g *Gateway) SetMode(d identity.Device, m access.Mode) bool {
+	found := false
+	for _, s := range g.reg.of(d) {
+		found = s.setMode(m) || found
+	}
+	return found
+}
+
+// Publish sends a message of quality of service 0 to a device and reports
+// whether it was queued: the device has a session with a subscription that
+// selects the topic and that its mode leaves open.
+func (g *Gateway) Publish(d identity.Device, topic string, body []byte) bool {
+	for _, s := range g.reg.of(d) {
+		if s.deliver(topic, body) {
+			return true
+		}
+	}
+	return false
+}
+
+// Sessions returns the sessions that are open now.
+func (g *Gateway) Sessions() []*Session { return g.reg.open() }
