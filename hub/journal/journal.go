@@ -1,0 +1,158 @@
+// Package journal is the hub's hand on the ledger: it gives entries their
+// time, appends them, and signs heads. Services record through it; the
+// operator API reads through it.
+package journal
+
+import (
+	"context"
+	"crypto"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"holdfast/identity"
+	"holdfast/ledger"
+)
+
+// Store keeps the ledger. AppendLedger returns after the record is on disk.
+type Store interface {
+	AppendLedger(ctx context.Context, e ledger.Entry) (ledger.Record, error)
+	LedgerTip(ctx context.Context) (ledger.Tip, error)
+	LedgerRecords(ctx context.Context, from uint64, limit int) ([]ledger.Record, error)
+}
+
+// Config has what a Journal works with.
+type Config struct {
+	Store  Store         // required
+	Signer crypto.Signer // signs heads: ECDSA P-256 or Ed25519; required
+	Log    *slog.Logger
+	Now    func() time.Time // default time.Now
+}
+
+// Journal records what is relevant to security. It is safe for concurrent use.
+type Journal struct {
+	cfg Config
+
+	mu   sync.Mutex
+	head ledger.Head // the last one signed
+}
+
+// New returns a journal, once the key can sign.
+func New(cfg Config) (*Journal, error) {
+	if cfg.Store == nil || cfg.Signer == nil {
+		return nil, errors.New("journal: store and signer are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if _, err := ledger.Sign(cfg.Signer, ledger.Tip{}, cfg.Now()); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	return &Journal{cfg: cfg}, nil
+}
+
+// Append records an entry; a zero time is now. It returns after the record is
+// on disk.
+func (j *Journal) Append(ctx context.Context, e ledger.Entry) error {
+	if e.Time.IsZero() {
+		e.Time = j.cfg.Now()
+	}
+	r, err := j.cfg.Store.AppendLedger(ctx, e)
+	if err != nil {
+		return err
+	}
+	j.cfg.Log.DebugContext(ctx, "recorded", "seq", r.Seq, "kind", r.Kind, "device", r.Device)
+	return nil
+}
+
+// Record records an entry whose details are a value that marshals to a JSON
+// object. Its members "by", "reason" and "group", where they are text and fit,
+// become the entry's actor, reason and group.
+func (j *Journal) Record(ctx context.Context, kind string, device identity.Device, details any) error {
+	e := ledger.Entry{Kind: ledger.Kind(kind), Device: device}
+	if details != nil {
+		b, err := json.Marshal(details)
+		if err != nil {
+			return fmt.Errorf("record %s: %w", kind, err)
+		}
+		e.Details = b
+		lift(&e)
+	}
+	return j.Append(ctx, e)
+}
+
+// lift moves the members of the details that an entry has fields for.
+func lift(e *ledger.Entry) {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(e.Details, &members) != nil {
+		return // Next says what is wrong with them
+	}
+	e.Actor = take(members, "by", ledger.MaxActor)
+	e.Reason = take(members, "reason", ledger.MaxReason)
+	if g, err := identity.ParseGroup(text(members["group"])); err == nil {
+		e.Group = g
+		delete(members, "group")
+	}
+	if b, err := json.Marshal(members); err == nil {
+		e.Details = b
+	}
+}
+
+// take removes a member and returns its text; one that is no plain text stays,
+// and the result is empty.
+func take(members map[string]json.RawMessage, name string, limit int) string {
+	s := text(members[name])
+	if len(s) > limit || strings.ContainsFunc(s, unicode.IsControl) {
+		return ""
+	}
+	if s != "" {
+		delete(members, name)
+	}
+	return s
+}
+
+// text returns a JSON string's text; empty for all else.
+func text(b json.RawMessage) string {
+	var s string
+	if json.Unmarshal(b, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// Head returns the signed head of the ledger as it is now. While nothing is
+// recorded it is the same one.
+func (j *Journal) Head(ctx context.Context) (ledger.Head, error) {
+	tip, err := j.cfg.Store.LedgerTip(ctx)
+	if err != nil {
+		return ledger.Head{}, err
+	}
+	j.mu.Lock()
+	head := j.head
+	j.mu.Unlock()
+	if head.Tip() == tip && head.Signature != nil {
+		return head, nil
+	}
+	if head, err = ledger.Sign(j.cfg.Signer, tip, j.cfg.Now()); err != nil {
+		return ledger.Head{}, err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if tip.Seq >= j.head.Seq {
+		j.head = head
+	}
+	return head, nil
+}
+
+// Records returns at most limit records from number from on.
+func (j *Journal) Records(ctx context.Context, from int64, limit int) ([]ledger.Record, error) {
+	return j.cfg.Store.LedgerRecords(ctx, uint64(max(from, 0)), limit)
+}

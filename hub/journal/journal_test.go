@@ -1,0 +1,139 @@
+package journal_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"holdfast/hub/journal"
+	"holdfast/identity"
+	"holdfast/ledger"
+)
+
+// memory is a ledger in memory.
+type memory struct{ records []ledger.Record }
+
+func (m *memory) AppendLedger(_ context.Context, e ledger.Entry) (ledger.Record, error) {
+	tip, _ := m.LedgerTip(context.Background())
+	r, err := ledger.Next(tip, e)
+	if err == nil {
+		m.records = append(m.records, r)
+	}
+	return r, err
+}
+
+func (m *memory) LedgerTip(context.Context) (ledger.Tip, error) {
+	if len(m.records) == 0 {
+		return ledger.Tip{}, nil
+	}
+	return m.records[len(m.records)-1].Tip(), nil
+}
+
+func (m *memory) LedgerRecords(_ context.Context, from uint64, limit int) ([]ledger.Record, error) {
+	from = min(max(from, 1)-1, uint64(len(m.records)))
+	rest := m.records[from:]
+	return rest[:min(limit, len(rest))], nil
+}
+
+var now = time.Date(2026, 11, 2, 3, 4, 5, 6, time.UTC)
+
+func open(t *testing.T) (*journal.Journal, *memory, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &memory{}
+	j, err := journal.New(journal.Config{Store: m, Signer: key, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j, m, key
+}
+
+func TestRecord(t *testing.T) {
+	long := strings.Repeat("x", ledger.MaxActor+1)
+	for _, tt := range []struct {
+		name    string
+		details any
+		want    ledger.Entry
+	}{
+		{"nothing", nil, ledger.Entry{}},
+		{"all", map[string]any{"by": "operator:a", "reason": "why", "group": "pumps", "n": 1},
+			ledger.Entry{Actor: "operator:a", Reason: "why", Group: "pumps", Details: json.RawMessage(`{"n":1}`)}},
+		{"group as object", map[string]any{"group": map[string]any{"name": "pumps"}},
+			ledger.Entry{Details: json.RawMessage(`{"group":{"name":"pumps"}}`)}},
+		{"group without form", map[string]any{"group": "No Group"}, ledger.Entry{Details: json.RawMessage(`{"group":"No Group"}`)}},
+		{"reason of two lines", map[string]any{"reason": "a\nb"}, ledger.Entry{Details: json.RawMessage(`{"reason":"a\nb"}`)}},
+		{"long actor", map[string]any{"by": long}, ledger.Entry{Details: json.RawMessage(`{"by":"` + long + `"}`)}},
+		{"not UTF-8", map[string]any{"reason": "a\xff"}, ledger.Entry{Reason: "a\ufffd", Details: json.RawMessage(`{}`)}},
+	} {
+		j, m, _ := open(t)
+		if err := j.Record(t.Context(), "device.revoke", "pump-01", tt.details); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		tt.want.Time, tt.want.Kind, tt.want.Device = now, ledger.Revoke, identity.Device("pump-01")
+		if d := cmp.Diff(tt.want, m.records[0].Entry); d != "" {
+			t.Errorf("%s: %s", tt.name, d)
+		}
+	}
+	j, m, _ := open(t)
+	if err := j.Record(t.Context(), "device.revoke", "pump-01", []int{1}); err == nil || len(m.records) != 0 {
+		t.Error("an array was taken for details")
+	}
+}
+
+func TestHead(t *testing.T) {
+	j, m, key := open(t)
+	var last ledger.Head
+	for i := range 4 {
+		h, err := j.Head(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Verify(key.Public()); err != nil || h.Seq != uint64(i) {
+			t.Errorf("head %d: %v", h.Seq, err)
+		}
+		if again, _ := j.Head(t.Context()); !cmp.Equal(h, again) {
+			t.Error("a second head of the same ledger")
+		}
+		last = h
+		if err := j.Append(t.Context(), ledger.Entry{Kind: ledger.HubStart}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	records, err := j.Records(t.Context(), 0, 10)
+	if err != nil || len(records) != 4 {
+		t.Fatalf("%v, %v", records, err)
+	}
+	res, err := ledger.Verify(func(yield func(ledger.Record, error) bool) {
+		for _, r := range m.records {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}, last)
+	if err != nil || res.Anchored != 3 {
+		t.Errorf("%v, %v", res, err)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cfg := range []journal.Config{{}, {Store: &memory{}}, {Store: &memory{}, Signer: p384}} {
+		if _, err := journal.New(cfg); err == nil {
+			t.Errorf("%+v was accepted", cfg)
+		}
+	}
+}
