@@ -1,0 +1,256 @@
+package virtual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/device/board"
+	"holdfast/device/board/bus"
+	"holdfast/identity"
+	"holdfast/internal/child"
+	"holdfast/internal/swtpm"
+	"holdfast/mcuboot"
+)
+
+// ErrHalted is returned by Run when no slot may boot.
+var ErrHalted = errors.New("no slot may boot")
+
+// RunConfig says which board to run and who wants to know.
+type RunConfig struct {
+	// Dir is the board's directory. Required.
+	Dir string
+	// Event is called, from one goroutine, with what happens to the board.
+	// It may be nil.
+	Event func(Event)
+	// Console takes what the firmware prints. Nil: console.log in Dir, which
+	// each power-on begins anew.
+	Console io.Writer
+	// Grace is how long the firmware may take to end when the power is to go;
+	// 0: 10 seconds.
+	Grace time.Duration
+	// Backoff is the first delay before booting again a firmware that ended
+	// within ten seconds of its start; it doubles up to a minute. 0: a second.
+	Backoff time.Duration
+}
+
+const (
+	defaultGrace   = 10 * time.Second
+	defaultBackoff = time.Second
+	longestBackoff = time.Minute
+	stableAfter    = 10 * time.Second
+)
+
+// machine is a board with its power on.
+type machine struct {
+	RunConfig
+	paths paths
+	rom   identity.Digest
+}
+
+// Run powers the board on and boots it again after every reset, until ctx
+// ends: then it shuts down in order and returns nil. It returns ErrHalted when
+// no slot may boot.
+func Run(ctx context.Context, cfg RunConfig) error {
+	if cfg.Grace == 0 {
+		cfg.Grace = defaultGrace
+	}
+	if cfg.Backoff == 0 {
+		cfg.Backoff = defaultBackoff
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("run board: %w", err)
+	}
+	m := &machine{RunConfig: cfg, paths: paths(dir)}
+	if m.rom, err = ROMDigest(); err != nil {
+		return fmt.Errorf("run board: %w", err)
+	}
+	if cfg.Console == nil {
+		f, err := os.Create(m.paths.console())
+		if err != nil {
+			return fmt.Errorf("run board: %w", err)
+		}
+		defer func() { _ = f.Close() }() // a log of no promise
+		m.Console = f
+	}
+	err = m.loop(ctx)
+	m.tell(Event{Kind: EventOff})
+	if err != nil {
+		return fmt.Errorf("run board: %w", err)
+	}
+	return nil
+}
+
+func (m *machine) tell(e Event) {
+	if m.Event != nil {
+		e.Time = time.Now().UTC()
+		m.Event(e)
+	}
+}
+
+// loop is one boot after the other.
+func (m *machine) loop(ctx context.Context) error {
+	cause, delay := board.PowerOn, m.Backoff
+	for {
+		begin := time.Now()
+		end, err := m.cycle(ctx, cause)
+		switch {
+		case errors.Is(err, ErrHalted):
+			return err
+		case ctx.Err() != nil:
+			return end.err // what ctx cut short did not fail
+		case err != nil:
+			return err
+		}
+		m.tell(Event{Kind: EventReset, Cause: end.cause, Detail: end.detail})
+		cause = end.cause
+		if time.Since(begin) >= stableAfter {
+			delay = m.Backoff
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(delay):
+			delay = min(2*delay, longestBackoff)
+		}
+	}
+}
+
+// ending is how a boot ended.
+type ending struct {
+	cause  string
+	detail string
+	err    error // of shutting down in order
+}
+
+// cycle is one boot: power to the TPM, boot ROM, firmware, until it ends.
+func (m *machine) cycle(ctx context.Context, cause string) (ending, error) {
+	settings, err := LoadSettings(string(m.paths))
+	if err != nil {
+		return ending{}, err
+	}
+	var tpm *swtpm.TPM
+	if !settings.Faults.NoTPM {
+		if tpm, err = swtpm.Start(ctx, m.paths.tpm()); err != nil {
+			return ending{}, err
+		}
+		defer tpm.Kill() // does nothing after Stop
+	}
+	boot, img, err := m.boot(settings.Fuses, tpm, cause)
+	if err != nil {
+		return ending{}, err
+	}
+	reset := make(chan string, 1)
+	h := m.host(settings, boot, tpm, reset)
+	if err := h.listen(m.paths); err != nil {
+		return ending{}, err
+	}
+	defer h.close()
+	defer h.watchdog.off()
+	firmware, err := m.start(settings, img, h.path())
+	if err != nil {
+		return ending{}, err
+	}
+	m.tell(Event{Kind: EventBooted, Slot: boot.Slot, Version: boot.Version, Digest: boot.Digest.String(), Cause: cause})
+	end := m.await(ctx, firmware, h.watchdog, reset)
+	if tpm != nil && end.cause != board.Expired && end.cause != board.Exited {
+		end.err = errors.Join(end.err, tpm.Stop()) // else the power just goes
+	}
+	return end, nil
+}
+
+// boot is the boot ROM's work: choose a slot and measure.
+func (m *machine) boot(fuses Fuses, tpm *swtpm.TPM, cause string) (board.Boot, *mcuboot.Image, error) {
+	slot, img, refused := choose(fuses, load(string(m.paths)))
+	boot := board.Boot{Slot: slot, ResetCause: cause}
+	for _, r := range refused {
+		boot.Refused = append(boot.Refused, r.String())
+		m.tell(Event{Kind: EventRefused, Slot: r.slot, Reason: string(r.why), Detail: r.detail.Error()})
+	}
+	if img == nil {
+		m.tell(Event{Kind: EventHalted, Detail: strings.Join(boot.Refused, "; ")})
+		return boot, nil, fmt.Errorf("%w: %s", ErrHalted, strings.Join(boot.Refused, "; "))
+	}
+	boot.Digest, boot.Version = img.Digest, img.Version.String()
+	if tpm == nil {
+		return boot, img, nil
+	}
+	conn, err := tpm.Open()
+	if err != nil {
+		return boot, nil, err
+	}
+	defer func() { _ = conn.Close() }() // holds nothing between commands
+	boot.PCRs = quoted
+	boot.EventLog, err = measure(conn, m.rom, fuses, boot)
+	return boot, img, err
+}
+
+func (m *machine) host(s Settings, boot board.Boot, tpm *swtpm.TPM, reset chan<- string) *host {
+	h := &host{
+		hello:    bus.Hello{Boot: boot, Counters: s.Counters, EntropySource: noiseSource, Missing: map[string]string{}},
+		rtc:      rtc{m.paths, s.Faults.StuckClock},
+		watchdog: newWatchdog(), bad: s.Faults.BadEntropy, reset: reset,
+	}
+	if tpm == nil {
+		h.hello.Missing["tpm"] = "the board is built without a TPM"
+	} else {
+		h.hello.TPM = tpm.Socket()
+	}
+	return h
+}
+
+// start copies the firmware from its slot and starts it.
+func (m *machine) start(s Settings, img *mcuboot.Image, bus string) (*child.Child, error) {
+	program := filepath.Join(m.paths.run(), "firmware")
+	if err := writeProgram(program, img.Payload); err != nil {
+		return nil, fmt.Errorf("load firmware: %w", err)
+	}
+	var args []string
+	for _, a := range s.Args {
+		args = append(args, strings.ReplaceAll(a, "{data}", m.paths.data()))
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Dir = m.paths.data()
+	cmd.Env = append([]string{"HOLDFAST_BOARD=" + bus}, s.Env...)
+	cmd.Stdout, cmd.Stderr = m.Console, m.Console
+	return child.Start(cmd)
+}
+
+// writeProgram writes a program that is to be started at once. While it is
+// open nobody may fork: a child that inherited it for a moment would make
+// starting it fail (ETXTBSY).
+func writeProgram(path string, program []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	_ = os.Remove(path) // one that runs cannot be written
+	return os.WriteFile(path, program, 0o500)
+}
+
+// await returns when the firmware has ended, for whatever reason.
+func (m *machine) await(ctx context.Context, firmware *child.Child, w *watchdog, reset <-chan string) ending {
+	select {
+	case <-ctx.Done():
+		return ending{cause: board.PowerOn, err: firmware.Stop(m.Grace)}
+	case <-w.expired:
+		firmware.Kill()
+		return ending{cause: board.Expired, detail: "the watchdog was not fed"}
+	case reason := <-reset:
+		firmware.Kill()
+		return ending{cause: board.Requested, detail: reason}
+	case <-firmware.Done():
+		detail := "exit status 0"
+		if err := firmware.Err(); err != nil {
+			detail = err.Error()
+		}
+		return ending{cause: board.Exited, detail: detail}
+	}
+}
