@@ -18,7 +18,8 @@ const MaxArrivals = 1000
 
 // Claim says who the device is that shows s. An EK that is registered or was
 // born before decides; otherwise the claim token does; a TPM that nothing
-// admits is recorded as pending, and the error is of kind Pending.
+// admits is recorded as pending, and the error is of kind Pending. Refusals are
+// recorded by RefuseBirth.
 func (f *Fleet) Claim(ctx context.Context, s birth.Showing) (birth.Entry, error) {
 	r, err := f.claim(ctx, s)
 	if err != nil {
@@ -29,7 +30,7 @@ func (f *Fleet) Claim(ctx context.Context, s birth.Showing) (birth.Entry, error)
 		return birth.Entry{}, err
 	}
 	if r.Revoked != nil {
-		return birth.Entry{}, f.refuse(ctx, r.ID, fault.New(fault.Denied, "the device is revoked"))
+		return birth.Entry{}, fault.New(fault.Denied, "the device is revoked")
 	}
 	return birth.Entry{Device: r.ID, Group: g}, nil
 }
@@ -57,7 +58,11 @@ func (f *Fleet) claim(ctx context.Context, s birth.Showing) (Record, error) {
 	r, err := f.byToken(ctx, s)
 	switch {
 	case isKnown && err == nil && r.ID != known.ID:
-		return known, f.refuse(ctx, r.ID, fault.New(fault.Denied, "the EK is already enrolled as another device"))
+		const reason = "the EK is already enrolled as another device"
+		if err := f.refuseDevice(ctx, r.ID, reason); err != nil {
+			return known, err
+		}
+		return known, fault.New(fault.Denied, reason)
 	case isKnown:
 		return known, nil // its EK says who it is: a token spent long ago does no harm
 	}
@@ -168,17 +173,22 @@ func (f *Fleet) mayBind(r Record, s birth.Showing) error {
 
 // Born takes in a completed birth. What it supersedes (AK, birth certificate
 // and the operational certificates that followed from them) is worthless from
-// here on, and recorded.
+// here on, and recorded. The same birth once more, whose answer was lost,
+// changes nothing.
 func (f *Fleet) Born(ctx context.Context, b birth.Born) error {
 	var old Record
 	_, err := f.change(ctx, b.Device, func(r *Record, _ operator.Group) ([]Event, error) {
-		if r.Revoked != nil {
-			return nil, fault.New(fault.Denied, "the device is revoked")
-		}
-		if r.EK != b.EK || r.Key != b.Key {
-			return nil, fault.New(fault.Conflict, "another birth of %s has overtaken this one", b.Device)
-		}
 		old = *r
+		again := r.Birth == b.Serial && slices.Equal(r.AK, b.AK)
+		switch {
+		case r.Revoked != nil:
+			return nil, fault.New(fault.Denied, "the device is revoked")
+		case r.EK != b.EK || r.Key != b.Key:
+			return nil, fault.New(fault.Conflict, "another birth of %s has overtaken this one", b.Device)
+		case again:
+			old.Birth, old.Certificates = "", nil // nothing is superseded
+			return nil, nil
+		}
 		r.Class, r.AK, r.Born, r.Birth = b.Class, slices.Clone(b.AK), b.Time.UTC(), b.Serial
 		r.Refused, r.Certificates = "", nil
 		delete(r.Rows, posture.Attestation) // the old AK's word
@@ -186,6 +196,9 @@ func (f *Fleet) Born(ctx context.Context, b birth.Born) error {
 		details := map[string]any{"class": b.Class, "serial": b.Serial, "key": b.Key}
 		if b.AK != nil {
 			details["ek"], details["ak"] = b.EK, identity.Sum(b.AK)
+		}
+		if old.Birth == b.Serial {
+			old.Birth = "" // a new AK for the same birth key
 		}
 		if old.Birth != "" {
 			details["superseded"] = old.Birth
@@ -198,10 +211,32 @@ func (f *Fleet) Born(ctx context.Context, b birth.Born) error {
 	return err
 }
 
-// RefuseBirth takes in that a device asked to be born and was refused. A
-// device that was never born shows as refused, with the reason. The same
-// reason is recorded once.
-func (f *Fleet) RefuseBirth(ctx context.Context, id identity.Device, reason string) error {
+// RefuseBirth takes in that whoever showed s asked to be born and was refused.
+// Where EK or token leads to a device that was never born, it shows as refused,
+// with the reason. Of a device the same reason is recorded once, so that
+// nobody can fill the ledger by asking again.
+func (f *Fleet) RefuseBirth(ctx context.Context, s birth.Showing, reason string) error {
+	r, err := f.shown(ctx, s)
+	if fault.Of(err) == fault.NotFound {
+		return f.refuseStranger(ctx, s, reason)
+	}
+	if err != nil {
+		return err
+	}
+	return f.refuseDevice(ctx, r.ID, reason)
+}
+
+// shown finds the device that s leads to, whether it may be born or not.
+func (f *Fleet) shown(ctx context.Context, s birth.Showing) (Record, error) {
+	if s.EK != (identity.Digest{}) {
+		if r, err := f.cfg.Store.DeviceByEK(ctx, s.EK); err == nil || fault.Of(err) != fault.NotFound {
+			return r, err
+		}
+	}
+	return f.cfg.Store.DeviceByToken(ctx, identity.Sum([]byte(s.Token)))
+}
+
+func (f *Fleet) refuseDevice(ctx context.Context, id identity.Device, reason string) error {
 	_, err := f.change(ctx, id, func(r *Record, _ operator.Group) ([]Event, error) {
 		if r.Refused == reason {
 			return nil, nil
@@ -212,12 +247,28 @@ func (f *Fleet) RefuseBirth(ctx context.Context, id identity.Device, reason stri
 	return err
 }
 
-// refuse records the refusal why and returns it.
-func (f *Fleet) refuse(ctx context.Context, id identity.Device, why error) error {
-	if err := f.RefuseBirth(ctx, id, fault.Public(why)); err != nil {
-		return err
+// maxStrangers bounds the memory of refused strangers.
+const maxStrangers = 4096
+
+// refuseStranger records the refusal of who leads to no device, once for each
+// TPM (or for all without one) and reason while it is remembered.
+func (f *Fleet) refuseStranger(ctx context.Context, s birth.Showing, reason string) error {
+	key := s.EK.String() + reason
+	f.mu.Lock()
+	_, known := f.strangers[key]
+	if len(f.strangers) >= maxStrangers {
+		clear(f.strangers)
 	}
-	return why
+	f.strangers[key] = struct{}{}
+	f.mu.Unlock()
+	if known {
+		return nil
+	}
+	details := map[string]any{"reason": reason, "remote": s.Remote}
+	if s.EK != (identity.Digest{}) {
+		details["ek"], details["subject"], details["issuer"] = s.EK, s.Subject, s.Issuer
+	}
+	return f.record(ctx, Event{Kind: KindRefused, Details: details})
 }
 
 // AK returns the public area of a device's activated attestation key, or a

@@ -200,13 +200,12 @@ func sameDecision(a, b posture.Decision) bool {
 		})
 }
 
-// renew reports whether a better certificate than the current one waits: one
-// that lives longer by more than the rounding of certificate times.
+// renew reports whether a better certificate than the current one waits.
 func renew(r Record, d posture.Decision) bool {
 	if len(r.Certificates) == 0 {
 		return false
 	}
-	return time.Duration(d.Lifetime)*9/10 > r.Certificates[0].Lifetime
+	return time.Duration(d.Lifetime) > r.Certificates[0].Lifetime
 }
 
 // unmet is the refusal that names the demands that are not met.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/birth"
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/operator"
@@ -35,7 +36,7 @@ func (f *Fleet) AddDevice(ctx context.Context, by string, d operator.AddDevice) 
 	case len(d.EK) > 0 && d.Token:
 		return out, fault.New(fault.Invalid, "device %s: give an EK or ask for a token, not both", d.ID)
 	case len(d.EK) > 0:
-		if r.EK, err = f.cfg.ParseEK(d.EK); err != nil {
+		if r.EK, err = birth.ParseEK(d.EK); err != nil {
 			return out, fault.New(fault.Invalid, "EK of %s: %w", d.ID, err)
 		}
 		r.Admits = ByEK

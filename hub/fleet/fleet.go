@@ -53,13 +53,12 @@ type Withdrawer interface {
 
 // Config has what a Fleet works with.
 type Config struct {
-	Store      Store                                      // required
-	Ledger     Ledger                                     // required
-	Sessions   Sessions                                   // required
-	Withdrawer Withdrawer                                 // called on revocation, and when a new birth supersedes an old one; optional
-	ParseEK    func(file []byte) (identity.Digest, error) // reads what an operator registers as EK; required
-	Log        *slog.Logger                               // required
-	Now        func() time.Time                           // default time.Now
+	Store      Store            // required
+	Ledger     Ledger           // required
+	Sessions   Sessions         // required
+	Withdrawer Withdrawer       // called on revocation, and when a new birth supersedes an old one; optional
+	Log        *slog.Logger     // required
+	Now        func() time.Time // default time.Now
 }
 
 // Fleet is the registry. It is safe for concurrent use.
@@ -70,8 +69,9 @@ type Fleet struct {
 
 	drain sync.Mutex // one at a time hands events to the ledger, in their order
 
-	mu   sync.Mutex
-	live map[identity.Device]live
+	mu        sync.Mutex
+	live      map[identity.Device]live
+	strangers map[string]struct{} // refusals that were recorded of who leads to no device
 }
 
 // live is a session that is open now.
@@ -83,13 +83,13 @@ type live struct {
 
 // New makes a Fleet.
 func New(cfg Config) (*Fleet, error) {
-	if cfg.Store == nil || cfg.Ledger == nil || cfg.Sessions == nil || cfg.ParseEK == nil || cfg.Log == nil {
-		return nil, errors.New("fleet: store, ledger, sessions, parser of EKs and log are required")
+	if cfg.Store == nil || cfg.Ledger == nil || cfg.Sessions == nil || cfg.Log == nil {
+		return nil, errors.New("fleet: store, ledger, sessions and log are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device]live)}, nil
+	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device]live), strangers: make(map[string]struct{})}, nil
 }
 
 // Recheck is how often the devices with a session are decided on again: time

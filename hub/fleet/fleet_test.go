@@ -64,8 +64,7 @@ func (w *world) open() {
 	}
 	w.Fleet, err = fleet.New(fleet.Config{
 		Store: w.store.Fleet(), Ledger: w.ledger, Sessions: w.gate, Withdrawer: w,
-		ParseEK: func(b []byte) (identity.Digest, error) { return identity.ParseDigest(string(b)) },
-		Log:     slog.New(slog.DiscardHandler), Now: w.clock,
+		Log: slog.New(slog.DiscardHandler), Now: w.clock,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -202,7 +201,9 @@ func (g *gate) mode(id identity.Device) access.Mode {
 
 func digest(s string) identity.Digest { return identity.Sum([]byte(s)) }
 
-func ekFile(s string) []byte { return []byte(hex.EncodeToString(func() []byte { d := digest(s); return d[:] }())) }
+func ekFile(s string) []byte {
+	return []byte(hex.EncodeToString(func() []byte { d := digest(s); return d[:] }()))
+}
 
 // tpm is what a software TPM of that name shows.
 func tpm(name string) birth.Showing {
@@ -264,10 +265,11 @@ func (w *world) connect(p pki.Peer, session string) access.Mode {
 // certify grants and records a certificate, and returns how long it lives.
 func (w *world) certify(p pki.Peer, serial string) time.Duration {
 	w.t.Helper()
-	life, err := w.Grant(w.t.Context(), p)
+	w.must1(w.Admit(w.t.Context(), p))
+	life, err := w.Grant(w.t.Context(), p.Device, p.Class)
 	w.must(err)
 	now := w.clock()
-	w.must(w.Certificate(w.t.Context(), p.Device, serial, now.Add(-pki.Backdate), now.Add(life).Truncate(time.Second)))
+	w.must(w.Certificate(w.t.Context(), p.Device, fleet.Certificate{Serial: serial, NotBefore: now.Add(-pki.Backdate), NotAfter: now.Add(life), Lifetime: life}))
 	return life
 }
 

@@ -19,7 +19,7 @@ func TestLifeOfAHealthyBoard(t *testing.T) {
 	w.status(id, posture.Offline)
 	w.born(tpm(id), "b1")
 	w.status(id, posture.Offline)
-	_, err := w.Grant(t.Context(), peer(pki.Birth, id, "b1"))
+	_, err := w.Grant(t.Context(), id, pki.Birth)
 	w.refused(err, fault.Denied) // not attested yet
 
 	w.report(id, posture.Attestation, w.appraisal())

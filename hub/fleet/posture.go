@@ -52,27 +52,28 @@ func (f *Fleet) Current(ctx context.Context, id identity.Device) (posture.Report
 		Decision: d, Renew: renew(r, d), Rows: rows, Time: now}, nil
 }
 
-// Grant says how long the next operational certificate may live that the peer
-// asks for, or denies it with the reasons. A peer that asks with its birth
-// certificate or a maker's gets a short one: its first, or the first after a
-// long absence.
-func (f *Fleet) Grant(ctx context.Context, p pki.Peer) (time.Duration, error) {
-	defer f.locks.lock(p.Device)()
-	r, g, err := f.admit(ctx, p)
-	if err != nil {
+// Grant says how long the next operational certificate of a device may live,
+// or denies it with the reasons. class is that of the certificate it asks with,
+// which Admit has let in: with a birth certificate or a maker's it gets a short
+// one, its first, or its first after a long absence.
+func (f *Fleet) Grant(ctx context.Context, id identity.Device, class pki.Class) (time.Duration, error) {
+	defer f.locks.lock(id)()
+	r, g, err := f.load(ctx, id)
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if r.Held != nil {
-		return 0, fault.New(fault.Denied, "device %s is in quarantine: %s", r.ID, r.Held.Reason)
-	}
-	if p.Class == pki.Maker && g.Policy.Demands(measure.IdentityHardwareRoot) {
+	case r.Revoked != nil:
+		return 0, fault.New(fault.Denied, "device %s is revoked", id)
+	case r.Held != nil:
+		return 0, fault.New(fault.Denied, "device %s is in quarantine: %s", id, r.Held.Reason)
+	case class == pki.Maker && g.Policy.Demands(measure.IdentityHardwareRoot):
 		return 0, fault.New(fault.Denied, "group %s demands %s, which a maker's certificate does not show", g.ID, measure.IdentityHardwareRoot)
 	}
 	d := decide(g.Policy, r, posture.Combine(r.Rows), f.now())
 	switch {
 	case d.Standing == posture.Unmet:
 		return 0, unmet(d)
-	case p.Class != pki.Operational:
+	case class != pki.Operational:
 		return min(g.Policy.Short(), time.Duration(d.Lifetime)), nil
 	}
 	return time.Duration(d.Lifetime), nil
@@ -80,13 +81,13 @@ func (f *Fleet) Grant(ctx context.Context, p pki.Peer) (time.Duration, error) {
 
 // Certificate takes in that an operational certificate was issued to a device
 // for a new key. Only certificates that it knows open anything.
-func (f *Fleet) Certificate(ctx context.Context, id identity.Device, serial string, notBefore, notAfter time.Time) error {
+func (f *Fleet) Certificate(ctx context.Context, id identity.Device, c Certificate) error {
 	_, err := f.change(ctx, id, func(r *Record, _ operator.Group) ([]Event, error) {
 		if r.Revoked != nil {
 			return nil, fault.New(fault.Denied, "device %s is revoked", id)
 		}
 		now := f.now()
-		c := Certificate{Serial: serial, NotBefore: notBefore.UTC(), NotAfter: notAfter.UTC(), Lifetime: lifetime(now, notAfter)}
+		c.NotBefore, c.NotAfter = c.NotBefore.UTC(), c.NotAfter.UTC()
 		r.Certificates = append([]Certificate{c}, unexpired(r.Certificates, now)...)
 		r.Certificates = r.Certificates[:min(len(r.Certificates), keep)]
 		if r.Provisional.IsZero() {
@@ -96,16 +97,6 @@ func (f *Fleet) Certificate(ctx context.Context, id identity.Device, serial stri
 		return nil, nil
 	})
 	return err
-}
-
-// lifetime is how long a certificate lives from now, without the fractions
-// that X.509 times lose.
-func lifetime(now, notAfter time.Time) time.Duration {
-	d := notAfter.Sub(now)
-	if d > 10*time.Minute {
-		return d.Round(time.Minute)
-	}
-	return d.Round(time.Second)
 }
 
 func unexpired(cs []Certificate, now time.Time) []Certificate {

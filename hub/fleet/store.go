@@ -123,7 +123,7 @@ type Certificate struct {
 	Serial    string    `json:"serial"` // hexadecimal
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
-	// Lifetime is how long the decision let it live; NotBefore lies a little
+	// Lifetime is how long it was granted to live. NotBefore lies a little
 	// before the issue.
 	Lifetime time.Duration `json:"lifetime"`
 }
