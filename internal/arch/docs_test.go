@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -30,6 +31,30 @@ func TestThreatsNameRealTests(t *testing.T) {
 	for _, m := range named {
 		if !exists[m[1]] {
 			t.Errorf("docs/THREATS.md names %s, which does not exist", m[1])
+		}
+	}
+}
+
+// TestSetupInstallsWhatTestsNeed holds scripts/setup to the tests: each program
+// that one of them names to testkit.Need has a line there.
+func TestSetupInstallsWhatTestsNeed(t *testing.T) {
+	setup, err := os.ReadFile(filepath.Join(root, "scripts", "setup"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sources(t) {
+		for _, n := range find(s.File, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			return ok && len(call.Args) == 2 && selects(call.Fun, "testkit", "Need")
+		}) {
+			lit, ok := n.(*ast.CallExpr).Args[1].(*ast.BasicLit)
+			if !ok {
+				continue
+			}
+			program := strings.Trim(lit.Value, `"`)
+			if !regexp.MustCompile(`(?m)^\s+` + regexp.QuoteMeta(program) + `\s`).Match(setup) {
+				t.Errorf("%s needs %s, which scripts/setup does not install", s.At(n), program)
+			}
 		}
 	}
 }
