@@ -28,7 +28,7 @@ type Board struct {
 	Features      []string                  // cryptographic acceleration found, sorted: aes, sha2, tpm and the like
 	Missing       map[string]string         // what the board has not ("tpm", "rtc", ...) and why
 	Reset         func(reason string) error // asks for a reboot; nil when that is not possible
-	Close         func() error              // releases the above; never nil
+	Close         func() error              // releases the above and stops an armed watchdog where that is possible; never nil
 }
 
 // RTC is a clock that runs without power. Its time is only a claim: nobody
@@ -40,8 +40,9 @@ type RTC interface {
 
 // Watchdog resets the board when it is not fed in time.
 type Watchdog interface {
-	// Arm starts the watchdog with a timeout of at least one second; from
-	// then on it cannot be stopped, only fed.
+	// Arm starts the watchdog with a timeout of at least one second. From
+	// then on it is to be fed; it ends only with the power or, where the
+	// hardware allows, with an orderly Board.Close.
 	Arm(timeout time.Duration) error
 	// Feed grants one more timeout. It refuses when the watchdog is not armed.
 	Feed() error
