@@ -122,7 +122,7 @@ func checkChain(chain [][]byte, key crypto.PublicKey, roots []Root, now time.Tim
 	}
 	paths, err := leaf.Verify(opts)
 	if err != nil {
-		return leaf, "", fault.New(fault.Denied, "the EK certificate is of no registered endorsement root: %w", err)
+		return leaf, "", fault.Hide(fault.Denied, "the EK certificate is of no registered endorsement root", err)
 	}
 	return leaf, classOf(paths, roots), nil
 }

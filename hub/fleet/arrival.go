@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"slices"
+	"time"
 
 	"holdfast/birth"
 	"holdfast/fault"
@@ -247,21 +248,36 @@ func (f *Fleet) refuseDevice(ctx context.Context, id identity.Device, reason str
 	return err
 }
 
-// maxStrangers bounds the memory of refused strangers.
-const maxStrangers = 4096
+// strangersPerHour bounds how many refusals of who leads to no device are
+// recorded: anybody can make new EKs. All refusals are in the log.
+const strangersPerHour = 100
 
-// refuseStranger records the refusal of who leads to no device, once for each
-// TPM (or for all without one) and reason while it is remembered.
-func (f *Fleet) refuseStranger(ctx context.Context, s birth.Showing, reason string) error {
-	key := s.EK.String() + reason
-	f.mu.Lock()
-	_, known := f.strangers[key]
-	if len(f.strangers) >= maxStrangers {
-		clear(f.strangers)
+// strangers remembers what was recorded of strangers in this hour.
+type strangers struct {
+	since time.Time
+	known map[string]bool
+}
+
+// news reports whether a refusal is to be recorded, and remembers it.
+func (s *strangers) news(key string, now time.Time) bool {
+	if now.Sub(s.since) >= time.Hour || s.known == nil {
+		s.since, s.known = now, make(map[string]bool)
 	}
-	f.strangers[key] = struct{}{}
+	if s.known[key] || len(s.known) >= strangersPerHour {
+		return false
+	}
+	s.known[key] = true
+	return true
+}
+
+// refuseStranger records the refusal of who leads to no device, once an hour
+// for each TPM (or for all without one) and reason.
+func (f *Fleet) refuseStranger(ctx context.Context, s birth.Showing, reason string) error {
+	now := f.now()
+	f.mu.Lock()
+	news := f.strangers.news(s.EK.String()+reason, now)
 	f.mu.Unlock()
-	if known {
+	if !news {
 		return nil
 	}
 	details := map[string]any{"reason": reason, "remote": s.Remote}

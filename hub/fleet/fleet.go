@@ -71,7 +71,7 @@ type Fleet struct {
 
 	mu        sync.Mutex
 	live      map[identity.Device]live
-	strangers map[string]struct{} // refusals that were recorded of who leads to no device
+	strangers strangers
 }
 
 // live is a session that is open now.
@@ -89,7 +89,7 @@ func New(cfg Config) (*Fleet, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device]live), strangers: make(map[string]struct{})}, nil
+	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device]live)}, nil
 }
 
 // Recheck is how often the devices with a session are decided on again: time
