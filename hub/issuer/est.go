@@ -33,8 +33,7 @@ const retryAfter = "60"
 
 // GrantRequest asks what operational certificate a device may have.
 type GrantRequest struct {
-	Device   identity.Device
-	Class    pki.Class       // of the certificate it authenticated with
+	Peer     pki.Peer        // who asks, by the certificate it authenticated with
 	Key      identity.Digest // the public key that is to be certified
 	Reenroll bool
 }
@@ -151,7 +150,7 @@ func (e *EST) certify(ctx context.Context, peer pki.Peer, csr []byte, again bool
 		return nil, err
 	}
 	lifetime, err := e.cfg.Gate.Grant(ctx, GrantRequest{
-		Device: peer.Device, Class: peer.Class, Key: identity.Sum(req.RawSubjectPublicKeyInfo), Reenroll: again,
+		Peer: peer, Key: identity.Sum(req.RawSubjectPublicKeyInfo), Reenroll: again,
 	})
 	if err != nil {
 		return nil, err
