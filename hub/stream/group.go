@@ -93,7 +93,7 @@ func appendBag(b []byte, bag map[string]string) []byte {
 // decodeGroup calls f with the messages of a group in their order, each with
 // its index in the group, leaving out those that want refuses. It stops at f's
 // first error and returns it; what is not a group is errCorrupt.
-func decodeGroup(b []byte, want func(device, kind string) bool, f func(int, iothub.Message) error) error {
+func decodeGroup(b []byte, want func(device, kind []byte) bool, f func(int, iothub.Message) error) error {
 	if len(b) == 0 || b[0] != groupVersion {
 		return fmt.Errorf("%w: unknown version", errCorrupt)
 	}
@@ -104,7 +104,7 @@ func decodeGroup(b []byte, want func(device, kind string) bool, f func(int, ioth
 		if d.bad || r.bad {
 			return fmt.Errorf("%w: record %d", errCorrupt, i)
 		}
-		if !want(string(device), string(kind)) {
+		if !want(device, kind) {
 			continue
 		}
 		m, err := r.message(string(device), string(kind))

@@ -10,7 +10,7 @@ import (
 	"holdfast/iothub"
 )
 
-func all(string, string) bool { return true }
+func all([]byte, []byte) bool { return true }
 
 func decodeAll(b []byte) ([]iothub.Message, error) {
 	var msgs []iothub.Message

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,8 +23,8 @@ type Query struct {
 	Follow bool            // then go on with new ones until the context ends
 }
 
-func (q Query) want(device, kind string) bool {
-	return (q.Device == "" || device == string(q.Device)) && (q.Kind == "" || kind == string(q.Kind))
+func (q Query) want(device, kind []byte) bool {
+	return (q.Device == "" || string(device) == string(q.Device)) && (q.Kind == "" || string(kind) == string(q.Kind))
 }
 
 // Read calls f with stored messages in the order in which they were stored. It
@@ -33,7 +34,9 @@ func (q Query) want(device, kind string) bool {
 func (s *Stream) Read(ctx context.Context, q Query, f func(iothub.Message, Position) error) error {
 	r := &reading{Query: q, f: f, at: q.After}
 	for {
-		again, err := r.pass(ctx, s.reader)
+		untilReopened, cancel := s.readers.context(ctx)
+		again, err := r.pass(untilReopened, s.reader)
+		cancel()
 		switch {
 		case ctx.Err() != nil && q.Follow:
 			return nil
@@ -61,7 +64,7 @@ type reading struct {
 // consumer was lost, with the store's restart for example.
 func (r *reading) pass(ctx context.Context, js jetstream.JetStream) (again bool, err error) {
 	c, err := r.open(ctx, js)
-	if err != nil && r.Follow {
+	if err != nil && (r.Follow || ctx.Err() != nil) {
 		return true, nil
 	}
 	if err != nil {
@@ -152,4 +155,37 @@ func (r *reading) group(seq uint64, b []byte) error {
 		return fault.Hide(fault.Integrity, "a stored group of messages is damaged", fmt.Errorf("group %d: %w", seq, err))
 	}
 	return err
+}
+
+// readers are the readings under way. When the store is opened again their
+// consumers are gone, which they would notice by missing heartbeats only.
+type readers struct {
+	mu   sync.Mutex
+	ends map[*context.CancelFunc]bool
+}
+
+// context returns a context that ends with ctx or with the next reopened.
+func (r *readers) context(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ends == nil {
+		r.ends = map[*context.CancelFunc]bool{}
+	}
+	r.ends[&cancel] = true
+	return ctx, func() {
+		cancel()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.ends, &cancel)
+	}
+}
+
+// reopened makes all readings begin again where they are.
+func (r *readers) reopened() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for end := range r.ends {
+		(*end)()
+	}
 }

@@ -79,6 +79,7 @@ type Stream struct {
 	queue   *queue
 	bus     *Bus
 	dir     *dirSync
+	readers readers
 	running atomic.Bool
 
 	publish, read     *nats.Conn
@@ -270,6 +271,7 @@ func (s *Stream) reopen() error {
 	if s.node.writeErr() == nil {
 		return nil
 	}
+	defer s.readers.reopened()
 	return s.node.restartStore()
 }
 
