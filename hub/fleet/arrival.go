@@ -287,17 +287,18 @@ func (f *Fleet) refuseStranger(ctx context.Context, s birth.Showing, reason stri
 	return f.record(ctx, Event{Kind: KindRefused, Details: details})
 }
 
-// AK returns the public area of a device's activated attestation key, or a
-// fault of kind Denied when it has none.
-func (f *Fleet) AK(ctx context.Context, id identity.Device) ([]byte, error) {
-	r, err := f.cfg.Store.Device(ctx, id)
+// Attester returns the public area of a device's activated attestation key,
+// what its TPM is, and its group; or a fault of kind Denied when the device has
+// no such key or is revoked.
+func (f *Fleet) Attester(ctx context.Context, id identity.Device) (ak []byte, class birth.Class, g operator.Group, err error) {
+	r, g, err := f.load(ctx, id)
 	if err != nil {
-		return nil, err
+		return nil, "", g, err
 	}
 	if len(r.AK) == 0 || r.Revoked != nil {
-		return nil, fault.New(fault.Denied, "device %s has no attestation key", id)
+		return nil, r.Class, g, fault.New(fault.Denied, "device %s has no attestation key", id)
 	}
-	return r.AK, nil
+	return r.AK, r.Class, g, nil
 }
 
 // Pending returns the devices that nothing admits, the newest first.
