@@ -433,6 +433,9 @@ func TestJudges(t *testing.T) {
 			rows: []expected{{measure.IdentityAttestation, measure.Fail, "unknown measurement"}, {measure.FirmwareSecureBoot, measure.Fail, ""}}},
 		"policy under a strange name": {change: func(b *appraisetest.Board) { b.Events = slices.Insert(b.Events, 2, policy("Strange", 1)) },
 			rows: []expected{{measure.IdentityAttestation, measure.Fail, "unknown measurement"}}},
+		"endless known images": {change: func(b *appraisetest.Board) {
+			b.Events = append(b.Events, slices.Repeat([]appraise.Event{b.Events[6]}, 100)...)
+		}, rows: []expected{{measure.IdentityAttestation, measure.Fail, "and others"}}},
 		"unknown manifest": {change: func(b *appraisetest.Board) {
 			b.Events = append(b.Events, appraisetest.Measured(11, evidence.EventTag, []byte("manifest")))
 		}, rows: []expected{{measure.IdentityAttestation, measure.Fail, "PCR 11"}}},

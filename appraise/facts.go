@@ -12,6 +12,7 @@ const (
 )
 
 // Facts are what the quoted registers and certified values prove of the boot.
+// Each list has at most 32 entries.
 type Facts struct {
 	Platform  Platform      `json:"platform,omitempty"`
 	BootROM   []Component   `json:"boot_rom,omitempty"` // boot ROM, or volumes of UEFI firmware

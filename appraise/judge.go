@@ -54,8 +54,11 @@ func (j *judgement) event(e Event) {
 	}
 	m := Measurement{e.PCR, e.Digest}
 	r, known := j.references[m]
-	if !known {
-		j.facts.Unknown = append(j.facts.Unknown, m)
+	if !known || j.full() {
+		j.unknown(m)
+	}
+	if j.full() {
+		return
 	}
 	c := Component{Digest: e.Digest, Name: r.Name, Version: r.Version}
 	switch {
@@ -65,6 +68,23 @@ func (j *judgement) event(e Event) {
 		j.facts.Manifests = append(j.facts.Manifests, c)
 	case r.Kind == Firmware, !known && e.PCR == evidence.PCRFirmware:
 		j.facts.Booted = append(j.facts.Booted, c)
+	}
+}
+
+// maxListed bounds each list of facts: no boot has more stages, and a hostile
+// log must not fill the hub's storage.
+const maxListed = 32
+
+// full reports whether some list of facts has no room left.
+func (j *judgement) full() bool {
+	f := &j.facts
+	return max(len(f.BootROM), len(f.Booted), len(f.Manifests), len(f.Refused)) >= maxListed
+}
+
+// unknown notes a measurement that nothing explains; the first ones say enough.
+func (j *judgement) unknown(m Measurement) {
+	if len(j.facts.Unknown) < maxListed {
+		j.facts.Unknown = append(j.facts.Unknown, m)
 	}
 }
 

@@ -79,8 +79,8 @@ func (a *appraisal) attestation() (measure.Verdict, measure.Grade, string) {
 
 func unknownText(unknown []Measurement) string {
 	text := fmt.Sprintf("unknown measurement %s in PCR %d", unknown[0].Digest, unknown[0].PCR)
-	if more := len(unknown) - 1; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
+	if len(unknown) > 1 {
+		text += " and others"
 	}
 	return text
 }
@@ -118,15 +118,15 @@ func (a *appraisal) secureBoot() (measure.Verdict, measure.Grade, string) {
 		return measure.Fail, a.grade(), "the boot log lacks " + strings.Join(f.Missing, ", ")
 	}
 	reason := "verification is on; booted " + bootedText(f.Booted)
-	if len(f.Refused) > 0 {
-		reason += "; " + strings.Join(f.Refused, "; ")
+	if n := len(f.Refused); n > 0 {
+		reason += "; " + strings.Join(f.Refused[:min(n, 4)], "; ")
 	}
 	return measure.Pass, a.grade(), reason
 }
 
 func bootedText(booted []Component) string {
 	var names []string
-	for _, c := range booted {
+	for _, c := range booted[:min(len(booted), 4)] {
 		names = append(names, strings.TrimSpace(c.Name+" "+c.Version))
 	}
 	return strings.Join(names, ", ")

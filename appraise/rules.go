@@ -65,7 +65,7 @@ var refusal = regexp.MustCompile(`^refused slot [AB]: [ -~]{1,200}$`)
 // refusedSlot takes a board's note that it did not boot a slot. MCUboot images
 // begin with a number that is not text, so none matches.
 func (j *judgement) refusedSlot(e Event) bool {
-	if j.separated[e.PCR] || !refusal.Match(e.Data) {
+	if j.separated[e.PCR] || j.full() || !refusal.Match(e.Data) {
 		return false
 	}
 	j.facts.Refused = append(j.facts.Refused, string(e.Data))
