@@ -108,16 +108,20 @@ func csrSubject(csr *x509.CertificateRequest, want identity.Device) error {
 
 func csrExtensions(csr *x509.CertificateRequest, want identity.Device) error {
 	for _, ext := range csr.Extensions {
-		check, known := map[string]func(*x509.CertificateRequest, pkix.Extension, identity.Device) error{
-			oidSAN.String():         extSAN,
-			oidKeyUsage.String():    extKeyUsage,
-			oidExtKeyUsage.String(): extExtKeyUsage,
-			oidBasic.String():       extBasic,
-		}[ext.Id.String()]
-		if !known {
-			return refuseCSR(RuleExtension, "extension %v", ext.Id)
+		var err error
+		switch {
+		case ext.Id.Equal(oidSAN):
+			err = extSAN(csr, ext, want)
+		case ext.Id.Equal(oidKeyUsage):
+			err = extKeyUsage(ext)
+		case ext.Id.Equal(oidExtKeyUsage):
+			err = extExtKeyUsage(ext)
+		case ext.Id.Equal(oidBasic):
+			err = extBasic(ext)
+		default:
+			err = refuseCSR(RuleExtension, "extension %v", ext.Id)
 		}
-		if err := check(csr, ext, want); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -146,7 +150,7 @@ func extSAN(csr *x509.CertificateRequest, ext pkix.Extension, want identity.Devi
 	return nil
 }
 
-func extKeyUsage(_ *x509.CertificateRequest, ext pkix.Extension, _ identity.Device) error {
+func extKeyUsage(ext pkix.Extension) error {
 	var bits asn1.BitString
 	if rest, err := asn1.Unmarshal(ext.Value, &bits); err != nil || len(rest) > 0 {
 		return refuseCSR(RuleEncoding, "key usage: %v", err)
@@ -159,7 +163,7 @@ func extKeyUsage(_ *x509.CertificateRequest, ext pkix.Extension, _ identity.Devi
 	return nil
 }
 
-func extExtKeyUsage(_ *x509.CertificateRequest, ext pkix.Extension, _ identity.Device) error {
+func extExtKeyUsage(ext pkix.Extension) error {
 	var usages []asn1.ObjectIdentifier
 	if rest, err := asn1.Unmarshal(ext.Value, &usages); err != nil || len(rest) > 0 {
 		return refuseCSR(RuleEncoding, "extended key usage: %v", err)
@@ -170,7 +174,7 @@ func extExtKeyUsage(_ *x509.CertificateRequest, ext pkix.Extension, _ identity.D
 	return nil
 }
 
-func extBasic(_ *x509.CertificateRequest, ext pkix.Extension, _ identity.Device) error {
+func extBasic(ext pkix.Extension) error {
 	var basic struct {
 		CA      bool `asn1:"optional"`
 		PathLen int  `asn1:"optional,default:-1"`
