@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"holdfast/appraise"
+	"holdfast/appraise/appraisetest"
 	"holdfast/evidence"
 	"holdfast/identity"
 	"holdfast/measure"
@@ -92,6 +93,57 @@ func TestUEFIUnknownCode(t *testing.T) {
 		o := appraise.Appraise(in, now)
 		want(t, o, measure.IdentityAttestation, measure.Fail, measure.Attested, r.Digest.String())
 		want(t, o, measure.FirmwareSecureBoot, measure.Fail, measure.Attested, r.Digest.String())
+	}
+}
+
+// TestUEFIJudges changes the captured boot, under a key of ours.
+func TestUEFIJudges(t *testing.T) {
+	c := read(t, "uefi-on")
+	captured, err := appraise.ParseEventLog(c.Attestation.EventLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const driver, variable, authority = 0x80000004, 0x80000001, 0x800000E0
+	at := func(pcr int, kind uint32) int {
+		return slices.IndexFunc(captured, func(e appraise.Event) bool { return e.PCR == pcr && e.Type == kind })
+	}
+	for name, c := range map[string]struct {
+		change func(*appraisetest.Board)
+		reason string // empty: passes
+	}{
+		"as it was":         {func(*appraisetest.Board) {}, ""},
+		"drivers not shown": {func(b *appraisetest.Board) { b.Quoted = []int{0, 4, 7, 11} }, "the separator of PCR 2"},
+		"unknown driver": {func(b *appraisetest.Board) {
+			b.Events = slices.Insert(b.Events, 0, appraise.Event{PCR: 2, Type: driver, Digest: appraisetest.NewImage})
+		}, appraisetest.NewImage.String()},
+		"no key was used": {func(b *appraisetest.Board) {
+			i := at(7, authority)
+			b.Events = slices.Delete(b.Events, i, i+1)
+		}, "the key that Secure Boot verified"},
+		"a second policy": {func(b *appraisetest.Board) {
+			b.Events = append(b.Events, b.Events[at(7, variable)])
+		}, "unknown measurement"},
+		"a board's policy beside it": {func(b *appraisetest.Board) {
+			b.Events = slices.Insert(b.Events, 0, appraisetest.Measured(7, variable, evidence.Variable(evidence.VariableVerification, []byte{1})))
+		}, "a boot policy"},
+		"a debugger": {func(b *appraisetest.Board) {
+			b.Events = slices.Insert(b.Events, 0, appraisetest.Measured(7, 0x80000007, []byte("UEFI Debug Mode")))
+		}, "unknown measurement"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := appraisetest.New(t)
+			b.Events, b.Quoted = slices.Clone(captured), []int{0, 2, 4, 7, 11}
+			c.change(b)
+			in := inputOf(b, b.Attest(t, nonce, device, exporter))
+			in.References = uefiReferences(t, read(t, "uefi-on"))
+			o := appraise.Appraise(in, now)
+			verdict := measure.Fail
+			if c.reason == "" {
+				verdict = measure.Pass
+			}
+			want(t, o, measure.IdentityAttestation, verdict, measure.Attested, c.reason)
+			want(t, o, measure.FirmwareSecureBoot, verdict, measure.Attested, "")
+		})
 	}
 }
 

@@ -24,12 +24,13 @@ type board struct {
 	t   testing.TB
 	tpm transport.TPMCloser
 	*attester.Attester
-	events []appraise.Event
+	events    []appraise.Event
+	hierarchy tpm2.TPMHandle // of the AK
 }
 
-func newBoard(t testing.TB) *board {
+func newBoard(t testing.TB, hierarchy tpm2.TPMHandle) *board {
 	t.Helper()
-	b := &board{Machine: swtpmtest.New(t), t: t}
+	b := &board{Machine: swtpmtest.New(t), t: t, hierarchy: hierarchy}
 	b.boot(appraisetest.Log(true, true, "deployed", appraisetest.Image))
 	if err := b.Increment(); err != nil {
 		t.Fatal(err)
@@ -43,7 +44,7 @@ func (b *board) boot(events []appraise.Event) {
 	var err error
 	b.tpm, b.events = b.Connect(), events
 	if err = attester.Measure(b.tpm, events); err == nil {
-		b.Attester, err = attester.New(b.tpm)
+		b.Attester, err = attester.New(b.tpm, b.hierarchy)
 	}
 	if err != nil {
 		b.t.Fatal(err)
@@ -83,7 +84,7 @@ func (h *hub) send(b *board, p verifier.Peer) error {
 // TestSoftwareTPM lives the life of a board with a TPM that we did not write:
 // healthy, rebooted, without power, relayed, tampered with and restored.
 func TestSoftwareTPM(t *testing.T) {
-	b := newBoard(t)
+	b := newBoard(t, tpm2.TPMRHOwner)
 	h := newHub(t)
 	h.enrol(pump, b.Public)
 	if err := h.send(b, peer(pump, 1)); err != nil {
@@ -112,7 +113,7 @@ func TestSoftwareTPM(t *testing.T) {
 		t.Errorf("after counting: %v", err)
 	}
 
-	other := newBoard(t)
+	other := newBoard(t, tpm2.TPMRHOwner)
 	p := peer(pump, 5)
 	plain := attester.Template(false)
 	for name, c := range map[string]struct {
@@ -176,7 +177,7 @@ func TestSoftwareTPM(t *testing.T) {
 // A TPM whose owner cleared it has forgotten how often it was reset: its word
 // is worth nothing until it is born anew.
 func TestClearedTPM(t *testing.T) {
-	b := newBoard(t)
+	b := newBoard(t, tpm2.TPMRHEndorsement)
 	h := newHub(t)
 	h.enrol(pump, b.Public)
 	for n := range byte(3) { // leave the counts above those of a new TPM
@@ -194,7 +195,7 @@ func TestClearedTPM(t *testing.T) {
 		t.Fatal(err)
 	}
 	var err error
-	if b.Attester, err = attester.New(b.tpm); err != nil {
+	if b.Attester, err = attester.New(b.tpm, b.hierarchy); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Increment(); err != nil {

@@ -8,13 +8,15 @@
 # Needs, as Debian packages: qemu-system-x86 ovmf swtpm swtpm-tools
 # systemd-boot-efi sbsigntool mtools fdisk cpio binutils openssl; and Go.
 #
-#   test/evidence/capture.sh [KERNEL]
+#   [OUT=DIRECTORY] test/evidence/capture.sh [KERNEL]
 #
 # KERNEL is a kernel image with the TPM drivers built in. Without it Debian's
 # package named by KERNEL_PACKAGE is downloaded and unpacked, not installed.
+# OUT is where the files go, instead of beside this one.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
+out=${OUT:-$here}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 package=${KERNEL_PACKAGE:-$(apt-cache depends linux-image-6.12-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p')}
@@ -78,9 +80,9 @@ take() {
 		tail -c 2000 "$dir/serial" >&2
 		return 1
 	fi
-	cp "$dir/capture.json" "$here/uefi-$1.json"
-	cat "$dir/ca/issuer.pem" "$dir/ca/swtpm-localca-rootca-cert.pem" >"$here/ca-$1.pem"
-	echo "$1: $(wc -c <"$here/uefi-$1.json") bytes"
+	cp "$dir/capture.json" "$out/uefi-$1.json"
+	cat "$dir/ca/issuer.pem" "$dir/ca/swtpm-localca-rootca-cert.pem" >"$out/ca-$1.pem"
+	echo "$1: $(wc -c <"$out/uefi-$1.json") bytes"
 }
 
 take on $firmware/OVMF_VARS_4M.snakeoil.fd

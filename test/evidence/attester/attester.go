@@ -24,10 +24,11 @@ type Attester struct {
 	ak  tpm2.AuthHandle
 }
 
-// New makes the AK, which is the same one each time, since it is a primary key
-// of the endorsement hierarchy.
-func New(tpm transport.TPM) (*Attester, error) {
-	ak, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.New2B(Template(true))}.Execute(tpm)
+// New makes the AK as a primary key of a hierarchy, hence the same one each
+// time. Outside the endorsement hierarchy (TPMRHEndorsement) the TPM obscures
+// the counts of its clock.
+func New(tpm transport.TPM, hierarchy tpm2.TPMHandle) (*Attester, error) {
+	ak, err := tpm2.CreatePrimary{PrimaryHandle: hierarchy, InPublic: tpm2.New2B(Template(true))}.Execute(tpm)
 	if err != nil {
 		return nil, fmt.Errorf("create AK: %w", err)
 	}

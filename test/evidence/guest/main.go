@@ -131,7 +131,7 @@ func readNV(tpm transport.TPM, index tpm2.TPMHandle) ([]byte, error) {
 }
 
 func attest(tpm transport.TPM, c *captured.Capture) error {
-	a, err := attester.New(tpm)
+	a, err := attester.New(tpm, tpm2.TPMRHEndorsement)
 	if err != nil {
 		return err
 	}
