@@ -72,6 +72,9 @@ func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, 
 	rows := posture.Combine(r.Rows)
 	s, isLive := f.session(r.ID)
 	d := decide(g.Policy, r, rows, now)
+	if d.Standing == posture.Met && provisional(r, now) && !r.Provisional.IsZero() {
+		r.Provisional = now // its sessions have proved everything: nothing is excused any more
+	}
 	status := posture.StatusOf(facts(r, g.Policy, rows, d, s, isLive))
 
 	verdicts := posture.Changed(posture.Combine(before.Rows), rows)
@@ -112,8 +115,8 @@ func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, 
 	return report, nil
 }
 
-// decide takes the decision on a device. While its first certificate lives it
-// is the first decision, until the session has proved everything.
+// decide takes the decision on a device: the first decision until its first
+// certificate ends, or everything has been proved once.
 func decide(p posture.Policy, r Record, rows []measure.Row, now time.Time) posture.Decision {
 	d := posture.Decide(p, rows, now, provisional(r, now))
 	if d.Standing == posture.Met {

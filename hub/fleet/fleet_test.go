@@ -340,3 +340,26 @@ func (w *world) addMaker(name string, g identity.Group, ids ...string) func(iden
 		return p
 	}
 }
+
+// noWrites is a store whose devices cannot be saved unless ok; it counts.
+type noWrites struct {
+	fleet.Store
+	ok     bool
+	writes int
+}
+
+func (s *noWrites) SaveDevice(ctx context.Context, r fleet.Record, es []fleet.Event) error {
+	if !s.ok {
+		return fmt.Errorf("disk is full")
+	}
+	s.writes++
+	return s.Store.SaveDevice(ctx, r, es)
+}
+
+// over is a second fleet over another store, with the same ledger and sessions.
+func (w *world) over(s fleet.Store) *fleet.Fleet {
+	w.t.Helper()
+	f, err := fleet.New(fleet.Config{Store: s, Ledger: w.ledger, Sessions: w.gate, Log: slog.New(slog.DiscardHandler), Now: w.clock})
+	w.must(err)
+	return f
+}

@@ -92,7 +92,8 @@ type Record struct {
 	// newest first: no other is its own any more.
 	Certificates []Certificate `json:"certificates"`
 	// Provisional is when the time ends in which the device need not have proved
-	// what only a session can prove: the end of its first certificate.
+	// what only a session can prove: the end of its first certificate, or when it
+	// has proved everything. Zero: it had neither certificate nor session yet.
 	Provisional time.Time `json:"provisional"`
 
 	Rows     map[posture.Source][]measure.Row `json:"rows"`
