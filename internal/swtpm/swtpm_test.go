@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 
 	"holdfast/internal/swtpm"
 	"holdfast/internal/swtpm/swtpmtest"
+	"holdfast/internal/testkit"
 )
 
 // TestMain lets the test binary play the parent that is killed.
@@ -110,6 +112,21 @@ func TestMakerSharesOneCA(t *testing.T) {
 	if !cert.IsCA {
 		t.Error("the maker's root is not a CA")
 	}
+}
+
+func TestCreateAtTheSameTime(t *testing.T) {
+	testkit.Need(t, "swtpm_setup")
+	ca := swtpm.CA{Dir: t.TempDir()}
+	var wg sync.WaitGroup
+	for range 4 {
+		dir := t.TempDir()
+		wg.Go(func() {
+			if err := swtpm.Create(t.Context(), dir, ca); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestCreateRefusesNoCA(t *testing.T) {
