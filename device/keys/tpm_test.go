@@ -29,9 +29,13 @@ import (
 
 const counter = 0x01500010
 
+func openWith(tpm transport.TPM, dir string, auth []byte) (*keys.TPM, error) {
+	return keys.Open(keys.Config{TPM: tpm, Dir: dir, OwnerAuth: auth, EndorsementAuth: auth})
+}
+
 func open(t *testing.T, tpm transport.TPM, dir string) *keys.TPM {
 	t.Helper()
-	k, err := keys.Open(keys.Config{TPM: tpm, Dir: dir})
+	k, err := openWith(tpm, dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
