@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/hub/stream"
+	"holdfast/identity"
 	"holdfast/iothub"
 )
 
@@ -150,5 +151,16 @@ func BenchmarkRead(b *testing.B) {
 			}
 			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "stored-msgs/s")
 		})
+	}
+}
+
+// BenchmarkBusRequest is the way of a revoke to the session.
+func BenchmarkBusRequest(b *testing.B) {
+	s, _ := start(b, stream.Config{Dir: b.TempDir()})
+	serve(b, s.Bus(), func(identity.Device, string, []byte) ([]byte, bool) { return nil, true })
+	for b.Loop() {
+		if _, err := s.Bus().Request(b.Context(), "pump-01", stream.VerbRevoke, nil); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"holdfast/identity"
 )
 
-func serve(t *testing.T, b *stream.Bus, h stream.Handler) {
+func serve(t testing.TB, b *stream.Bus, h stream.Handler) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

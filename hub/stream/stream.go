@@ -38,7 +38,7 @@ import (
 type Config struct {
 	Dir      string        // directory of the store; made when missing
 	MaxAge   time.Duration // older messages are dropped; 0: 7 days
-	MaxBytes int64         // the oldest are dropped above this; 0: 1 GiB
+	MaxBytes int64         // the oldest are dropped above this; 0: 1 GiB, at least 16 MiB
 	MaxQueue int           // bytes that may wait for the disk; 0: 32 MiB
 	MinFree  int64         // bytes of the disk left to others (SQL, logs); 0: 64 MiB, negative: none
 	Log      *slog.Logger
@@ -72,6 +72,10 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// minBytes is the least that Config.MaxBytes may be: a group that does not fit
+// would be dropped as soon as it is acknowledged.
+const minBytes = 4 * maxGroupBytes
+
 // Stream is the store of messages. It is safe for concurrent use.
 type Stream struct {
 	cfg     Config
@@ -90,6 +94,9 @@ type Stream struct {
 // acknowledged before a crash are there. Run must be called, and closes it.
 func New(ctx context.Context, cfg Config) (*Stream, error) {
 	cfg = cfg.withDefaults()
+	if cfg.MaxBytes < minBytes {
+		return nil, fmt.Errorf("stream may take %d bytes, want at least %d", cfg.MaxBytes, minBytes)
+	}
 	n, err := startNode(cfg)
 	if err != nil {
 		return nil, err
