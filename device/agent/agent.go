@@ -143,7 +143,8 @@ type Agent struct {
 	retry    *backoff.Backoff
 	recovery *backoff.Backoff
 	renewals *backoff.Backoff
-	asked    bool // the hub has asked for a renewal before
+	asked    bool  // the hub has asked for a renewal before
+	verdict  error // of the last attempt to be born that is not worth repeating
 	started  time.Time
 
 	mu     sync.Mutex // guards status
@@ -180,6 +181,23 @@ func (a *Agent) Run(ctx context.Context) error {
 		next = next(ctx)
 	}
 	return nil
+}
+
+// Enroll lives until the device is born, and no longer. It goes on while that
+// is a matter of time, and returns the error when either side refuses the
+// other.
+func (a *Agent) Enroll(ctx context.Context) error {
+	next := a.provisioned
+	for next != nil && ctx.Err() == nil {
+		next = next(ctx)
+		switch {
+		case a.verdict != nil:
+			return a.verdict
+		case a.Status().Phase == Born:
+			return nil
+		}
+	}
+	return ctx.Err()
 }
 
 // wait waits, with a beat now and then.

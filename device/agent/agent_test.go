@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -400,17 +401,20 @@ func TestPostureCutsAndRestoresTheSession(t *testing.T) {
 		pass(time.Minute)
 		s := w.last()
 		before := s.published(events)
+		w.mu.Lock()
+		w.verified = false
+		w.mu.Unlock()
 		s.tell(posture.Quarantined, false)
 		pass(10 * time.Second)
 		if n := s.published(events); before == 0 || n > before {
 			t.Errorf("%d readings before quarantine, %d after", before, n)
 		}
-		if st := w.state(); st.Phase != agent.Quarantined || st.Reason != "firmware.secure-boot: no boot event" {
+		if st := w.state(); st.Phase != agent.Quarantined || st.Reason != "firmware.secure-boot: no boot event" && st.Reason != "the hub does not accept the evidence: unknown firmware" {
 			t.Errorf("status %+v", st)
 		}
-		w.last().tell(posture.Trusted, false)
+		s.tell(posture.Trusted, false)
 		pass(10 * time.Second)
-		if w.last().published(events) <= 1 || w.state().Phase != agent.Connected {
+		if w.last() != s || s.published(events) <= before || w.state().Phase != agent.Connected {
 			t.Errorf("after an operator restored it: %+v", w.state())
 		}
 	})
@@ -448,6 +452,47 @@ func TestCertificateOfSomebodyElseIsNotTaken(t *testing.T) {
 			t.Errorf("took a certificate for another key: %v", w.steps())
 		}
 	})
+}
+
+func TestEnrollEndsWithBirthOrRefusal(t *testing.T) {
+	denied := fault.New(fault.Denied, "unknown token")
+	for name, tc := range map[string]struct {
+		fails []error
+		want  error
+	}{
+		"born":        {nil, nil},
+		"born later":  {[]error{fault.New(fault.Unavailable, "busy"), fault.New(fault.Pending, "wait")}, nil},
+		"denied":      {[]error{denied}, denied},
+		"wrong root":  {[]error{&tls.CertificateVerificationError{Err: errors.New("unknown authority")}}, nil},
+		"interrupted": {nil, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if name == "interrupted" {
+					cancel()
+				}
+				fails := tc.fails
+				w.fail = func(op string) error {
+					if op != "begin" || len(fails) == 0 {
+						return nil
+					}
+					err := fails[0]
+					fails = fails[1:]
+					return err
+				}
+				err := w.agent().Enroll(ctx)
+				if name == "wrong root" && err == nil || tc.want != nil && !errors.Is(err, tc.want) || tc.want == nil && name != "wrong root" && err != nil {
+					t.Errorf("enroll: %v, want %v", err, tc.want)
+				}
+				if slices.Contains(w.steps(), "new key") {
+					t.Error("went on after birth")
+				}
+			})
+		})
+	}
 }
 
 func TestNewRefusesAHalfConfig(t *testing.T) {

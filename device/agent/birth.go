@@ -48,9 +48,11 @@ func (a *Agent) unborn(ctx context.Context) state {
 	case ctx.Err() != nil:
 		return nil
 	case untrusted(err):
+		a.verdict = err
 		a.trouble(Provisioned, "hub not trusted", err)
 		return a.again(a.recovery.Next(), a.unborn)
 	case final(err):
+		a.verdict = err
 		a.trouble(Refused, string(Refused), err)
 		return a.again(refusedEvery, a.unborn)
 	case fault.Of(err) == fault.Pending:

@@ -122,8 +122,8 @@ func (w *world) last() *session {
 	return w.sessions[len(w.sessions)-1]
 }
 
-// start runs an agent in this world until the function it returns is called.
-func (w *world) start(ctx context.Context) (stop func()) {
+// agent makes an agent that lives in this world.
+func (w *world) agent() *agent.Agent {
 	w.t.Helper()
 	cfg := agent.Config{
 		Hub: (*hub)(w), Open: w.open, Birth: (*keys)(w), Operational: (*keys)(w),
@@ -137,7 +137,13 @@ func (w *world) start(ctx context.Context) (stop func()) {
 	if w.hasTPM {
 		cfg.Attester = (*keys)(w)
 	}
-	a := must(agent.New(cfg))(w.t)
+	return must(agent.New(cfg))(w.t)
+}
+
+// start runs an agent in this world until the function it returns is called.
+func (w *world) start(ctx context.Context) (stop func()) {
+	w.t.Helper()
+	a := w.agent()
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error)
 	go func() { done <- a.Run(ctx) }()

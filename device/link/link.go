@@ -10,7 +10,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -46,7 +45,6 @@ type Config struct {
 	KeepAlive time.Duration // 0: a minute; whole seconds
 	Timeout   time.Duration // of the hub's answers and of writing; 0: 20 s
 	Beat      func()        // called at each sign of progress; may be nil
-	Log       *slog.Logger
 }
 
 // Session is an open session. Its methods may be used concurrently.
