@@ -222,6 +222,7 @@ func (m *machine) start(s Settings, img *mcuboot.Image, bus string) (*child.Chil
 	cmd.Dir = m.paths.data()
 	cmd.Env = append([]string{"HOLDFAST_BOARD=" + bus}, s.Env...)
 	cmd.Stdout, cmd.Stderr = m.Console, m.Console
+	cmd.WaitDelay = time.Second // for a console that a child of the firmware holds open
 	return child.Start(cmd)
 }
 
