@@ -79,15 +79,14 @@ func (r Rule) checkWindow(calls []Call, w Window) (acks int, found []Violation) 
 func (r Rule) checkServer(calls []Call) (acks int, found []Violation) {
 	request := map[netip.AddrPort]int{} // client: last line of the read that has no answer yet
 	for _, c := range calls {
-		if c.Local != r.Server || c.End == 0 || c.Result <= 0 {
+		if c.Local != r.Server {
 			continue
 		}
-		if c.reads() {
+		if c.reads() && c.End > 0 && c.Result > 0 {
 			request[c.Remote] = c.End
-			continue
 		}
 		read, ok := request[c.Remote]
-		if !ok || !c.writes() {
+		if !ok || !c.writes() || c.Result < 0 { // one that never returned may have sent
 			continue
 		}
 		delete(request, c.Remote)

@@ -45,6 +45,8 @@ func TestCheck(t *testing.T) {
 			`2 pwrite64(` + state + `, ""..., 140, 0 <unfinished ...>`, `2 <... pwrite64 resumed>) = 140`,
 			`2 fdatasync(` + state + ` <unfinished ...>`, `2 <... fdatasync resumed>) = 0`, ack}, 1, ""},
 		{"a group of two", []string{read, `1 read(` + other + `, ""..., 9) = 9`, write, sync, ack, `1 write(` + other + `, ""..., 9) = 9`}, 2, ""},
+		{"answer that never returned", []string{read, write, sync, `1 write(` + sock + `, ""..., 4 <unfinished ...>`}, 1, ""},
+		{"answer after one that could not be sent", []string{read, `1 write(` + sock + `, ""..., 4) = -1 EAGAIN (Try again)`, write, sync, ack}, 1, ""},
 		{"answer in two writes", []string{read, write, sync, ack, ack}, 1, ""},
 
 		{"nothing written", []string{read, ack}, 1, "before anything was written"},
@@ -59,6 +61,7 @@ func TestCheck(t *testing.T) {
 		{"sync of another file", []string{read, write, `2 fdatasync(12</state/other>) = 0`, ack}, 1, "synced"},
 		{"file elsewhere", []string{read, `2 write(3</statement/log>, ""..., 1) = 1`, `2 fsync(3</statement/log>) = 0`, ack}, 1, "anything"},
 		{"second answer early", []string{read, write, sync, ack, read, ack}, 2, "before anything was written"},
+		{"early answer that never returned", []string{read, write, `1 write(` + sock + `, ""..., 4 <unfinished ...>`}, 1, "synced"},
 		{"sync that never returned", []string{read, write, `2 fdatasync(` + state + ` <unfinished ...>`, ack}, 1, "synced"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
