@@ -1,0 +1,93 @@
+package hub
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+
+	"holdfast/posture"
+)
+
+// configName is the hub's configuration inside its state directory.
+const configName = "hub.json"
+
+// Config is the file hub.json in the hub's state directory. An unknown key is
+// an error. Every key may be left out.
+type Config struct {
+	// Hosts are the names and addresses devices and operators reach the hub by;
+	// the hub's own certificates carry them and its server authority may sign for
+	// no others. Set at init.
+	Hosts []string `json:"hosts"`
+	// MQTT is the address of the MQTT listener. Default ":8883".
+	MQTT string `json:"mqtt"`
+	// HTTPS is the address of the device HTTPS listener. Default ":8443".
+	HTTPS string `json:"https"`
+	// Operator is the address of the operator API. Default "127.0.0.1:9443".
+	Operator string `json:"operator"`
+	// SealFile holds the secret that seals the keys at rest. Default "seal.key"
+	// in the state directory; better a service credential or another disk.
+	SealFile string `json:"seal_file"`
+	// RetentionAge bounds how long messages are kept. Default 168h.
+	RetentionAge posture.Duration `json:"retention_age"`
+	// RetentionBytes bounds how much of them is kept. Default 1 GiB.
+	RetentionBytes int64 `json:"retention_bytes"`
+}
+
+// LoadConfig reads the configuration of the hub whose state is in dir.
+func LoadConfig(dir string) (Config, error) {
+	path := filepath.Join(dir, configName)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Config{}, fmt.Errorf("%s is not a hub's state directory (make one with 'holdfast hub init'): %w", dir, err)
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	var c Config
+	if err := dec.Decode(&c); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return c, fmt.Errorf("configuration %s: something follows the object", path)
+	}
+	c.fill(dir)
+	return c, c.check(path)
+}
+
+// fill puts defaults where nothing is set.
+func (c *Config) fill(dir string) {
+	for _, d := range []struct {
+		at  *string
+		def string
+	}{{&c.MQTT, ":8883"}, {&c.HTTPS, ":8443"}, {&c.Operator, "127.0.0.1:9443"}, {&c.SealFile, "seal.key"}} {
+		if *d.at == "" {
+			*d.at = d.def
+		}
+	}
+	if !filepath.IsAbs(c.SealFile) {
+		c.SealFile = filepath.Join(dir, c.SealFile)
+	}
+}
+
+// check refuses what could not be served.
+func (c *Config) check(path string) error {
+	if len(c.Hosts) == 0 {
+		return fmt.Errorf("configuration %s: hosts is empty", path)
+	}
+	for key, addr := range map[string]string{"mqtt": c.MQTT, "https": c.HTTPS, "operator": c.Operator} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("configuration %s: %s: %w", path, key, err)
+		}
+	}
+	if c.RetentionBytes < 0 {
+		return fmt.Errorf("configuration %s: retention_bytes is negative", path)
+	}
+	return nil
+}

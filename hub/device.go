@@ -1,0 +1,244 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"holdfast/evidence"
+	"holdfast/fault"
+	"holdfast/hub/enroll"
+	"holdfast/hub/fleet"
+	"holdfast/hub/issuer"
+	"holdfast/hub/verifier"
+	"holdfast/identity"
+	"holdfast/internal/httpfault"
+	"holdfast/ledger"
+	"holdfast/pki"
+	"holdfast/tlspolicy"
+)
+
+// certifiedWithin is how fresh the evidence has to be that certifies the key
+// of an operational certificate (enrolment protocol, "Operational certificate").
+const certifiedWithin = 10 * time.Minute
+
+// The bounds of a request on the device plane.
+const (
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 30 * time.Second
+	writeTimeout      = 60 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeader         = 16 << 10
+	closeTimeout      = 5 * time.Second
+)
+
+// route says which client certificate a path of the device listener needs;
+// none when it has no classes.
+type route struct {
+	pattern string
+	classes []pki.Class
+	handler http.Handler
+}
+
+// deviceRoutes is the one table of the device HTTPS listener. EST knows its
+// classes path by path, and asks through authenticate.
+func (h *hub) deviceRoutes() ([]route, error) {
+	est, err := issuer.NewEST(issuer.ESTConfig{Issuer: h.issuer, Gate: h, Authenticate: h.authenticate, Log: h.component("est")})
+	if err != nil {
+		return nil, err
+	}
+	devices := []pki.Class{pki.Birth, pki.Operational, pki.Maker}
+	attest := h.verifier.Handler(h.attester)
+	return []route{
+		{pattern: "GET /healthz", handler: http.HandlerFunc(healthy)},
+		{pattern: "GET /crl/{ca}", handler: http.HandlerFunc(h.issuer.ServeCRL)},
+		{pattern: "/enroll/", handler: h.enroll.Handler()},
+		{pattern: "/attest/", classes: devices, handler: attest},
+		{pattern: "/.well-known/est/", handler: est},
+	}, nil
+}
+
+func healthy(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
+
+// authenticate says which device is at the other end, and refuses one that may
+// not come in: revoked, superseded, or under TLS 1.2 where its group demands 1.3.
+func (h *hub) authenticate(r *http.Request) (pki.Peer, error) {
+	p, err := tlspolicy.Peer(r.TLS, h.trust.current(), time.Now())
+	if err != nil {
+		return p, fault.Hide(fault.Denied, "a device's certificate is needed here", err)
+	}
+	if _, err := h.fleet.Admit(r.Context(), p); err != nil {
+		h.refusals.record(r.Context(), "request.refused", p.Device, r.RemoteAddr, err)
+		return p, err
+	}
+	return p, nil
+}
+
+// attester authenticates a request for attestation and binds it to its TLS
+// session.
+func (h *hub) attester(r *http.Request) (verifier.Peer, error) {
+	p, err := h.authenticate(r)
+	if err != nil {
+		return verifier.Peer{}, err
+	}
+	exporter, err := r.TLS.ExportKeyingMaterial(evidence.ExporterLabel, nil, evidence.ExporterSize)
+	if err != nil {
+		return verifier.Peer{}, fmt.Errorf("channel binding: %w", err)
+	}
+	// A connection has one exporter, and no other has the same.
+	return verifierPeer(p.Device, "https "+identity.Sum(exporter).String(), exporter), nil
+}
+
+// verifierPeer names an attester and its session for the verifier.
+func verifierPeer(d identity.Device, session string, exporter []byte) verifier.Peer {
+	return verifier.Peer{Device: d, Session: session, Exporter: exporter}
+}
+
+// Grant implements issuer.Gate: posture decides the lifetime, and the key has
+// to live in the device's TPM where it has one.
+func (h *hub) Grant(ctx context.Context, req issuer.GrantRequest) (time.Duration, error) {
+	life, err := h.fleet.Grant(ctx, req.Peer.Device, req.Peer.Class)
+	if err != nil {
+		return 0, err
+	}
+	if _, _, _, err := h.fleet.Attester(ctx, req.Peer.Device); fault.Of(err) == fault.Denied {
+		return life, nil // no TPM: its group's policy has accepted that
+	} else if err != nil {
+		return 0, err
+	}
+	ok, err := h.verifier.Certified(ctx, req.Peer.Device, req.Key, certifiedWithin)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return 0, fault.New(fault.Denied, "the key was not certified by the device's attestation key within %s: attest with it first", certifiedWithin)
+	}
+	return life, nil
+}
+
+// issued takes in that a certificate was issued.
+func (h *hub) issued(ctx context.Context, i issuer.Issued) {
+	if i.Class == pki.Operational {
+		if err := h.fleet.Certificate(ctx, i.Device, fleet.Certificate{Serial: i.Serial, NotBefore: i.Issued, NotAfter: i.NotAfter, Lifetime: i.Lifetime}); err != nil {
+			h.log.ErrorContext(ctx, "certificate not taken in: it opens nothing", "device", i.Device, "serial", i.Serial, "err", err)
+		}
+	}
+	details := map[string]any{"class": i.Class, "name": i.Name, "serial": i.Serial, "not_after": i.NotAfter.UTC(), "key": i.Key}
+	if err := h.journal.Record(ctx, string(ledger.Issue), i.Device, details); err != nil {
+		h.log.ErrorContext(ctx, "record issue", "device", i.Device, "serial", i.Serial, "err", err)
+	}
+}
+
+// revoked records revoked certificates.
+func (h *hub) revoked(ctx context.Context, r issuer.Revoked) {
+	if len(r.Serials) == 0 {
+		return
+	}
+	details := map[string]any{"name": r.Name, "serials": r.Serials, "code": r.Reason}
+	if err := h.journal.Record(ctx, string(ledger.RevokeIssued), "", details); err != nil {
+		h.log.ErrorContext(ctx, "record revocation", "name", r.Name, "err", err)
+	}
+}
+
+// withdrawer puts certificates on the revocation lists.
+type withdrawer struct {
+	issuer *issuer.Issuer
+}
+
+// Withdraw implements fleet.Withdrawer.
+func (w withdrawer) Withdraw(ctx context.Context, _ identity.Device, _ pki.Class, serial string, reason int) error {
+	err := w.issuer.Revoke(ctx, serial, reason)
+	if fault.Of(err) == fault.NotFound && err != nil {
+		return nil
+	}
+	return err
+}
+
+// births issues birth certificates.
+type births struct {
+	*issuer.Issuer
+}
+
+// BirthOf implements enroll.Issuer: the device's birth certificate in force, if
+// it is for that key.
+func (b births) BirthOf(ctx context.Context, id identity.Device, key identity.Digest) ([]*x509.Certificate, error) {
+	certs, err := b.Certificates(ctx, pki.Birth, string(id))
+	if err != nil || len(certs) == 0 {
+		return nil, err
+	}
+	i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return identity.Sum(c.RawSubjectPublicKeyInfo) == key })
+	if i < 0 || b.CheckRevoked(ctx, pki.SerialText(certs[i])) != nil {
+		return nil, nil
+	}
+	return []*x509.Certificate{certs[i], b.Authority(pki.Birth)}, nil
+}
+
+func (h *hub) buildEnroll() error {
+	var err error
+	h.enroll, err = enroll.New(enroll.Config{Registry: h.fleet, Issuer: births{h.issuer}, Log: h.component("enroll")})
+	return err
+}
+
+// serveDevices serves the device HTTPS listener until ctx ends.
+func (h *hub) serveDevices(ctx context.Context, l net.Listener) error {
+	routes, err := h.deviceRoutes()
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	for _, r := range routes {
+		mux.Handle(r.pattern, h.guard(r))
+	}
+	cfg, err := tlspolicy.DeviceHTTPS(h.listener())
+	if err != nil {
+		return err
+	}
+	return serve(ctx, tls.NewListener(l, cfg), mux, h.component("https"))
+}
+
+// guard refuses who has no certificate of a class that the route needs.
+func (h *hub) guard(r route) http.Handler {
+	if len(r.classes) == 0 {
+		return r.handler
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		p, err := tlspolicy.Peer(req.TLS, h.trust.current(), time.Now())
+		if err != nil || !slices.Contains(r.classes, p.Class) {
+			httpfault.Write(w, h.log, fault.Hide(fault.Denied, "a device's certificate is needed here", err), "path", req.URL.Path, "remote", req.RemoteAddr)
+			return
+		}
+		r.handler.ServeHTTP(w, req)
+	})
+}
+
+// serve serves HTTP/1.1 on l until ctx ends, then lets requests finish.
+func serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
+	s := &http.Server{
+		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		if s.Shutdown(wait) != nil {
+			s.Close()
+		}
+	})
+	err := s.Serve(l)
+	if !stop() {
+		<-stopped
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}

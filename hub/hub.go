@@ -1,0 +1,273 @@
+// Package hub joins the hub's services into one process: it starts them, gives
+// each the others it needs behind small interfaces, and holds the listeners.
+// The services are in the folders below and do not know one another.
+//
+// Device plane: MQTT over mutual TLS (gateway), and HTTPS for enrolment,
+// attestation and EST. Operator plane: the API, on a listener of its own with
+// a trust of its own. Nothing listens in the clear.
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/hub/enroll"
+	"holdfast/hub/fleet"
+	"holdfast/hub/gateway"
+	"holdfast/hub/issuer"
+	"holdfast/hub/journal"
+	"holdfast/hub/store"
+	"holdfast/hub/stream"
+	"holdfast/hub/verifier"
+	"holdfast/ledger"
+	"holdfast/pki"
+)
+
+// servingLifetime is how long the hub's own certificates live; they are
+// renewed at two thirds of it.
+const servingLifetime = 30 * 24 * time.Hour
+
+// Options are what a run of the hub may override or wants to know.
+type Options struct {
+	Version  string
+	MQTT     string // address of the MQTT listener, in place of the configured
+	HTTPS    string // address of the device HTTPS listener, likewise
+	Operator string // address of the operator API, likewise
+	Log      *slog.Logger
+	Ready    func(Addresses) // told once all listeners are open; may be nil
+}
+
+// Addresses are where a running hub listens.
+type Addresses struct {
+	MQTT, HTTPS, Operator string
+}
+
+// hub is one hub process.
+type hub struct {
+	cfg     Config
+	version string
+	log     *slog.Logger
+	at      Addresses
+
+	db       *store.Store
+	stream   *stream.Stream
+	journal  *journal.Journal
+	issuer   *issuer.Issuer
+	serving  *issuer.Serving
+	fleet    *fleet.Fleet
+	verifier *verifier.Verifier
+	enroll   *enroll.Enroller
+	gateway  *gateway.Gateway
+	trust    *anchors
+	logs     *shipments
+	refusals *refusals
+}
+
+// Run runs the hub whose state is in dir until ctx ends.
+func Run(ctx context.Context, dir string, o Options) error {
+	cfg, err := LoadConfig(dir)
+	if err != nil {
+		return err
+	}
+	for _, a := range []struct {
+		at *string
+		by string
+	}{{&cfg.MQTT, o.MQTT}, {&cfg.HTTPS, o.HTTPS}, {&cfg.Operator, o.Operator}} {
+		if a.by != "" {
+			*a.at = a.by
+		}
+	}
+	unlock, err := lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ls, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer ls.close()
+	h := &hub{cfg: cfg, version: o.Version, log: o.Log, at: ls.addresses()}
+	if h.db, err = store.Open(ctx, filepath.Join(dir, databaseDir)); err != nil {
+		return err
+	}
+	defer h.db.Close()
+	if err := h.build(ctx, dir, ls); err != nil {
+		return err
+	}
+	return h.run(ctx, ls, o.Ready)
+}
+
+// lock makes sure that one process at a time works on a state directory.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock state directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another hub runs on %s: %w", dir, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// listeners are the sockets of a hub.
+type listeners struct {
+	mqtt, https, operator net.Listener
+}
+
+func listen(cfg Config) (*listeners, error) {
+	ls := &listeners{}
+	for _, l := range []struct {
+		at   *net.Listener
+		name string
+		addr string
+	}{{&ls.mqtt, "MQTT", cfg.MQTT}, {&ls.https, "device HTTPS", cfg.HTTPS}, {&ls.operator, "operator API", cfg.Operator}} {
+		var err error
+		if *l.at, err = net.Listen("tcp", l.addr); err != nil {
+			ls.close()
+			return nil, fmt.Errorf("open the %s listener: %w", l.name, err)
+		}
+	}
+	return ls, nil
+}
+
+func (l *listeners) close() {
+	for _, s := range []net.Listener{l.mqtt, l.https, l.operator} {
+		if s != nil {
+			s.Close()
+		}
+	}
+}
+
+func (l *listeners) addresses() Addresses {
+	return Addresses{MQTT: l.mqtt.Addr().String(), HTTPS: l.https.Addr().String(), Operator: l.operator.Addr().String()}
+}
+
+// build makes the services, each on those it needs.
+func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
+	b, err := os.ReadFile(h.cfg.SealFile)
+	if err != nil {
+		return fmt.Errorf("read seal file: %w", err)
+	}
+	secret, err := pki.ParseSecret(b)
+	if err != nil {
+		return fmt.Errorf("seal file %s: %w", h.cfg.SealFile, err)
+	}
+	for _, step := range []func() error{
+		func() error { return h.buildJournal(dir, secret) },
+		func() error { return h.buildStream(ctx, dir) },
+		func() error { return h.buildIssuer(ctx, dir, secret) },
+		func() error { return h.buildFleet() },
+		func() error { return h.buildVerifier() },
+		func() error { return h.buildEnroll() },
+		func() error { return h.trust.refresh(ctx) },
+		func() error { return h.buildGateway(ls.mqtt) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *hub) component(name string) *slog.Logger { return h.log.With("component", name) }
+
+func (h *hub) buildJournal(dir string, secret pki.Secret) error {
+	key, err := openLedgerKey(dir, secret)
+	if err != nil {
+		return err
+	}
+	h.journal, err = journal.New(journal.Config{Store: h.db, Signer: key, Log: h.component("journal")})
+	h.refusals = newRefusals(h.journal, h.component("refusals"))
+	return err
+}
+
+func (h *hub) buildStream(ctx context.Context, dir string) error {
+	var err error
+	h.stream, err = stream.New(ctx, stream.Config{
+		Dir: filepath.Join(dir, streamDir), MaxAge: time.Duration(h.cfg.RetentionAge), MaxBytes: h.cfg.RetentionBytes,
+		Log: h.component("stream"),
+	})
+	return err
+}
+
+func (h *hub) buildIssuer(ctx context.Context, dir string, secret pki.Secret) error {
+	names, err := pki.ParseNames(h.cfg.Hosts)
+	if err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(h.at.HTTPS)
+	if err != nil {
+		return err
+	}
+	h.issuer, err = issuer.New(issuer.Config{
+		Dir: filepath.Join(dir, caDir), Secret: secret, Store: h.db, Log: h.component("issuer"),
+		URL: "https://" + net.JoinHostPort(h.cfg.Hosts[0], port), Issued: h.issued, Revoked: h.revoked,
+	})
+	if err != nil {
+		return err
+	}
+	h.serving, err = issuer.NewServing(ctx, h.issuer, names, servingLifetime)
+	return err
+}
+
+func (h *hub) buildFleet() error {
+	var err error
+	h.fleet, err = fleet.New(fleet.Config{
+		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer},
+		Log: h.component("fleet"),
+	})
+	h.trust = &anchors{issuer: h.issuer, fleet: h.fleet}
+	h.logs = newShipments(h.stream, h.fleet, h.component("logs"))
+	return err
+}
+
+// run serves until ctx ends. The edges stop first, so that what they took is
+// committed by the services behind them.
+func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) error {
+	behind, stopBehind := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBehind()
+	core, behind := errgroup.WithContext(behind)
+	core.Go(func() error { return h.stream.Run(behind) })
+	core.Go(func() error { return h.serving.Run(behind) })
+	core.Go(func() error { return h.fleet.Run(behind) })
+	core.Go(func() error { return h.logs.Run(behind) })
+	core.Go(func() error { return h.stream.Bus().Serve(behind, h.onSession) })
+
+	edges, ctx := errgroup.WithContext(ctx)
+	edges.Go(func() error { return h.gateway.Run(ctx) })
+	edges.Go(func() error { return h.serveDevices(ctx, ls.https) })
+	edges.Go(func() error { return h.serveOperators(ctx, ls.operator) })
+	edges.Go(func() error { // a service that fails takes the edges down
+		select {
+		case <-behind.Done():
+			return errors.New("a service behind the listeners ended")
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	if err := h.journal.Append(ctx, ledger.Entry{Kind: ledger.HubStart, Actor: "hub"}); err != nil {
+		h.log.ErrorContext(ctx, "record start", "err", err)
+	}
+	h.log.InfoContext(ctx, "hub is up", "mqtt", h.at.MQTT, "https", h.at.HTTPS, "operator", h.at.Operator, "version", h.version)
+	if ready != nil {
+		ready(h.at)
+	}
+	edgeErr := edges.Wait()
+	stopBehind()
+	if err := core.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	h.log.Info("hub stopped")
+	return edgeErr
+}

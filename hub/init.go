@@ -1,0 +1,223 @@
+package hub
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"holdfast/hub/issuer"
+	"holdfast/hub/journal"
+	"holdfast/hub/store"
+	"holdfast/internal/atomicfile"
+	"holdfast/ledger"
+	"holdfast/pki"
+)
+
+// The files of a state directory.
+const (
+	caDir       = "ca"
+	databaseDir = "holdfast.db"
+	streamDir   = "stream"
+	ledgerKey   = "ledger.key"
+	operatorDir = "operator"
+	rootName    = "root.pem"
+)
+
+// ledgerPurpose is what the ledger's key is sealed for.
+const ledgerPurpose = "ledger key"
+
+// operatorLifetime is how long the first operator's certificate lives.
+const operatorLifetime = 365 * 24 * time.Hour
+
+// InitConfig says what hub to make.
+type InitConfig struct {
+	State    string   // directory of its state; must not hold a hub yet
+	Hosts    []string // names and addresses that devices reach it by
+	RootOut  string   // file that receives the root's key; must not exist
+	SealFile string   // file with the secret that seals keys; empty: made in State
+	Operator string   // address of the operator API; empty: the default
+	Admin    string   // name of the first operator
+}
+
+// Init makes a hub: authorities, ledger, database, and the profile of its
+// first operator. The configuration is written last: a directory without it is
+// not a hub's, and Init refuses one with it.
+func Init(ctx context.Context, in InitConfig) error {
+	if _, err := os.Stat(filepath.Join(in.State, configName)); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s holds a hub already", in.State)
+	}
+	if err := os.MkdirAll(in.State, 0o700); err != nil {
+		return err
+	}
+	cfg := Config{Hosts: in.Hosts, Operator: in.Operator, SealFile: in.SealFile}
+	if in.SealFile != "" {
+		abs, err := filepath.Abs(in.SealFile)
+		if err != nil {
+			return err
+		}
+		cfg.SealFile = abs
+	}
+	written := cfg
+	cfg.fill(in.State)
+	secret, err := sealSecret(cfg.SealFile, in.SealFile == "")
+	if err != nil {
+		return err
+	}
+	root, err := issuer.Init(filepath.Join(in.State, caDir), in.RootOut, in.Hosts, secret, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(in.State, rootName), pki.EncodeCerts(root), 0o644); err != nil {
+		return err
+	}
+	if err := initOperator(ctx, in, cfg, secret); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(written, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(in.State, configName), append(b, '\n'), 0o600)
+}
+
+// sealSecret reads the secret that seals keys, making the file where it may.
+func sealSecret(path string, create bool) (pki.Secret, error) {
+	if create {
+		if err := atomicfile.Write(path, pki.NewSecret(), 0o600); err != nil {
+			return pki.Secret{}, fmt.Errorf("make seal file: %w", err)
+		}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return pki.Secret{}, fmt.Errorf("read seal file: %w", err)
+	}
+	s, err := pki.ParseSecret(b)
+	if err != nil {
+		return s, fmt.Errorf("seal file %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// initOperator makes the ledger's key and the first operator's certificate and
+// records both as the ledger's first entries.
+func initOperator(ctx context.Context, in InitConfig, cfg Config, secret pki.Secret) error {
+	db, err := store.Open(ctx, filepath.Join(in.State, databaseDir))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	key, err := makeLedgerKey(in.State, secret)
+	if err != nil {
+		return err
+	}
+	j, err := journal.New(journal.Config{Store: db, Signer: key, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	if err := j.Append(ctx, ledger.Entry{Kind: ledger.HubInit, Actor: "hub"}); err != nil {
+		return err
+	}
+	authority, err := issuer.New(issuer.Config{Dir: filepath.Join(in.State, caDir), Secret: secret, Store: db, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	operatorKey, err := pki.NewKey()
+	if err != nil {
+		return err
+	}
+	chain, err := authority.IssueOperator(ctx, in.Admin, operatorKey.Public(), operatorLifetime)
+	if err != nil {
+		return err
+	}
+	entry := map[string]any{"class": pki.Operator, "name": in.Admin, "serial": pki.SerialText(chain[0])}
+	if err := j.Record(ctx, string(ledger.Issue), "", entry); err != nil {
+		return err
+	}
+	return writeProfile(in.State, cfg, chain, operatorKey, key.Public(), authority.Root())
+}
+
+func makeLedgerKey(state string, secret pki.Secret) (crypto.Signer, error) {
+	key, err := pki.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	text, err := pki.EncodeKey(key)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := secret.Seal(ledgerPurpose, text)
+	if err != nil {
+		return nil, err
+	}
+	return key, atomicfile.Write(filepath.Join(state, ledgerKey), sealed, 0o600)
+}
+
+// openLedgerKey reads the key that signs ledger heads.
+func openLedgerKey(state string, secret pki.Secret) (crypto.Signer, error) {
+	sealed, err := os.ReadFile(filepath.Join(state, ledgerKey))
+	if err != nil {
+		return nil, fmt.Errorf("read ledger key: %w", err)
+	}
+	text, err := secret.Open(ledgerPurpose, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return pki.ParseKey(text)
+}
+
+// writeProfile writes the first operator's profile: it may be moved to another
+// machine as a directory.
+func writeProfile(state string, cfg Config, chain []*x509.Certificate, key crypto.Signer, ledgerPub crypto.PublicKey, root *x509.Certificate) error {
+	dir := filepath.Join(state, operatorDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	keyText, err := pki.EncodeKey(key)
+	if err != nil {
+		return err
+	}
+	pubDER, err := x509.MarshalPKIXPublicKey(ledgerPub)
+	if err != nil {
+		return err
+	}
+	profile, err := json.MarshalIndent(map[string]string{
+		"url": profileURL(cfg), "root": rootName, "certificate": "operator.pem", "key": "operator.key", "ledger_key": "ledger.pub",
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{
+		{rootName, pki.EncodeCerts(root)},
+		{"operator.pem", pki.EncodeCerts(chain...)},
+		{"operator.key", keyText},
+		{"ledger.pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: pubDER})},
+		{"profile.json", append(profile, '\n')},
+	} {
+		if err := atomicfile.Write(filepath.Join(dir, f.name), f.data, 0o600); err != nil {
+			return fmt.Errorf("write operator profile: %w", err)
+		}
+	}
+	return nil
+}
+
+// profileURL is where the operator API will be found: an address that binds
+// everywhere is reached by the hub's first name.
+func profileURL(cfg Config) string {
+	host, port, _ := net.SplitHostPort(cfg.Operator) // checked when it is loaded
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = cfg.Hosts[0]
+	}
+	return "https://" + net.JoinHostPort(host, port)
+}

@@ -1,0 +1,90 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+
+	"holdfast/hub/api"
+	"holdfast/hub/fleet"
+	"holdfast/hub/stream"
+	"holdfast/identity"
+	"holdfast/iothub"
+	"holdfast/operator"
+	"holdfast/pki"
+	"holdfast/posture"
+	"holdfast/tlspolicy"
+)
+
+// registry is the fleet as operators steer it: what changes whom the device
+// listeners trust takes effect with the answer.
+type registry struct {
+	*fleet.Fleet
+	trust *anchors
+}
+
+// SetGroup implements api.Groups.
+func (r registry) SetGroup(ctx context.Context, by string, id identity.Group, s operator.SetGroup) (operator.Group, error) {
+	g, err := r.Fleet.SetGroup(ctx, by, id, s)
+	if err != nil {
+		return g, err
+	}
+	return g, r.trust.refresh(ctx)
+}
+
+// AddCA implements api.CAs.
+func (r registry) AddCA(ctx context.Context, by string, in operator.CA) (operator.CA, error) {
+	ca, err := r.Fleet.AddCA(ctx, by, in)
+	if err != nil {
+		return ca, err
+	}
+	return ca, r.trust.refresh(ctx)
+}
+
+// Devices implements api.Devices.
+func (r registry) Devices(ctx context.Context, f api.Filter) ([]operator.Device, error) {
+	return r.Fleet.Devices(ctx, f.Group, posture.Status(f.Status))
+}
+
+// events reads the stream as operators do.
+type events struct {
+	stream *stream.Stream
+}
+
+// Read implements api.Events.
+func (e events) Read(ctx context.Context, device identity.Device, since time.Time, follow bool, each func(iothub.Message) error) error {
+	q := stream.Query{Device: device, Since: since, Follow: follow}
+	return e.stream.Read(ctx, q, func(m iothub.Message, _ stream.Position) error { return each(m) })
+}
+
+// describe says what hub this is.
+func (h *hub) describe(ctx context.Context) (operator.Hub, error) {
+	ds, err := h.fleet.Devices(ctx, "", "")
+	return operator.Hub{Version: h.version, Hosts: h.cfg.Hosts, MQTT: h.at.MQTT, HTTPS: h.at.HTTPS,
+		Root: string(pki.EncodeCerts(h.issuer.Root())), Devices: len(ds), Connected: h.fleet.Connected()}, err
+}
+
+// serveOperators serves the operator API until ctx ends.
+func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
+	trust, err := pki.NewTrust(h.issuer.Anchors(pki.Operator)...)
+	if err != nil {
+		return err
+	}
+	cfg, err := tlspolicy.Operator(tlspolicy.Listener{Certificate: h.serving.Certificate, Trust: func() *pki.Trust { return trust },
+		Now: time.Now, Verify: h.operator})
+	if err != nil {
+		return err
+	}
+	r := registry{Fleet: h.fleet, trust: h.trust}
+	handler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
+		References: h.verifier, Events: events{h.stream}, Ledger: h.journal, Log: h.component("api")})
+	return serve(ctx, tls.NewListener(l, cfg), handler, h.component("api"))
+}
+
+// operator refuses an operator whose certificate was revoked.
+func (h *hub) operator(_ tls.ConnectionState, p pki.Peer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout) // crypto/tls hands none down
+	defer cancel()
+	return h.issuer.CheckRevoked(ctx, p.Serial)
+}
