@@ -31,14 +31,14 @@ var errNotTLS = errors.New("first byte is not of a TLS handshake")
 // connect takes a connection all the way to a session. It runs on a goroutine
 // of its own, because a handshake needs a deep stack and an idle session does
 // not.
-func (g *Gateway) connect(ctx context.Context, raw net.Conn) {
+func (g *Gateway) connect(ctx context.Context, raw net.Conn, from *source) {
 	defer func() {
 		if p := recover(); p != nil {
 			raw.Close()
 			g.log.ErrorContext(ctx, "panic while connecting", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	conn, err := g.handshake(ctx, raw)
+	conn, err := g.handshake(ctx, raw, from)
 	if err != nil {
 		raw.Close()
 		g.refused(ctx, raw, shown(err), false, err)
@@ -72,7 +72,7 @@ func shown(err error) *x509.Certificate {
 
 // handshake waits for the first byte, then for a slot, and does the TLS
 // handshake. A connection that sends nothing takes no slot.
-func (g *Gateway) handshake(ctx context.Context, raw net.Conn) (*tls.Conn, error) {
+func (g *Gateway) handshake(ctx context.Context, raw net.Conn, from *source) (*tls.Conn, error) {
 	var first [1]byte
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
 	if _, err := io.ReadFull(raw, first[:]); err != nil {
@@ -83,14 +83,16 @@ func (g *Gateway) handshake(ctx context.Context, raw net.Conn) (*tls.Conn, error
 	}
 	queue := time.NewTimer(g.cfg.QueueTimeout)
 	defer queue.Stop()
-	select {
-	case g.slots <- struct{}{}:
-	case <-queue.C:
-		return nil, errors.New("no handshake slot in time")
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	for _, slots := range []slots{from.slots, g.slots} {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-queue.C:
+			return nil, errors.New("no handshake slot in time")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	defer func() { <-g.slots }()
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
 	conn := tls.Server(&firstByte{Conn: raw, b: first[0], unread: true}, g.cfg.TLS)
 	if err := conn.Handshake(); err != nil { // without a context: it would cost a goroutine, and closeAll closes raw

@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -164,6 +165,10 @@ type Config struct {
 	// MaxPending is how many connections may be on their way to a session;
 	// more are closed at once. Default 4096.
 	MaxPending int
+	// PerAddress is how many of them may come from one address (of IPv6, one
+	// /64 network), so that one host cannot keep everybody out; it gets no
+	// more than a quarter of the slots either. Default a quarter of MaxPending.
+	PerAddress int
 	// MaxSessions is how many sessions are held; default 65536.
 	MaxSessions int
 	// HandshakeTimeout bounds each of: the wait for the first byte, the TLS
@@ -177,15 +182,10 @@ type Config struct {
 type Gateway struct {
 	cfg   Config
 	log   *slog.Logger
-	slots chan struct{} // a send takes one; blocked senders are served in order
+	slots slots
 	reg   registry
+	pend  pending
 	wg    sync.WaitGroup // every goroutine of the gateway
-
-	pending struct {
-		sync.Mutex
-		conns map[net.Conn]struct{}
-		total uint64 // connections that ever came, for trim
-	}
 }
 
 // New returns a gateway that Run starts.
@@ -200,12 +200,14 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	setDefault(&cfg.Slots, 128)
 	setDefault(&cfg.MaxPending, 4096)
+	setDefault(&cfg.PerAddress, max(1, cfg.MaxPending/4))
 	setDefault(&cfg.MaxSessions, 65536)
 	setDefault(&cfg.HandshakeTimeout, 10*time.Second)
 	setDefault(&cfg.QueueTimeout, 30*time.Second)
-	g := &Gateway{cfg: cfg, log: cfg.Log, slots: make(chan struct{}, cfg.Slots)}
+	g := &Gateway{cfg: cfg, log: cfg.Log, slots: make(slots, cfg.Slots)}
 	g.reg.sessions = map[identity.Device][]*Session{}
-	g.pending.conns = map[net.Conn]struct{}{}
+	g.pend.conns = map[net.Conn]*source{}
+	g.pend.sources = map[netip.Prefix]*source{}
 	return g, nil
 }
 
@@ -264,36 +266,19 @@ func pause(ctx context.Context, d time.Duration) {
 // accepted starts the way of a connection to a session, unless too many are
 // on it already.
 func (g *Gateway) accepted(ctx context.Context, raw net.Conn) {
-	g.pending.Lock()
-	full := len(g.pending.conns) >= g.cfg.MaxPending
-	if !full {
-		g.pending.conns[raw] = struct{}{}
-		g.pending.total++
-	}
-	g.pending.Unlock()
-	if full {
+	from, ok := g.pend.add(raw, g.cfg)
+	if !ok {
 		raw.Close()
 		return
 	}
 	g.wg.Go(func() {
-		defer g.settled(raw)
-		g.connect(ctx, raw)
+		defer g.pend.remove(raw)
+		g.connect(ctx, raw, from)
 	})
 }
 
-// settled takes a connection off the list of those without a session.
-func (g *Gateway) settled(raw net.Conn) {
-	g.pending.Lock()
-	delete(g.pending.conns, raw)
-	g.pending.Unlock()
-}
-
 func (g *Gateway) closeAll() {
-	g.pending.Lock()
-	for raw := range g.pending.conns {
-		raw.Close()
-	}
-	g.pending.Unlock()
+	g.pend.close()
 	for _, s := range g.reg.close() {
 		s.cut(Shutdown, nil)
 	}

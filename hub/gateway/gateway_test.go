@@ -683,7 +683,7 @@ func TestPipelinedConnect(t *testing.T) {
 }
 
 func TestLimitsOfConnections(t *testing.T) {
-	b := start(t, &fakeHub{}, func(c *gateway.Config) { c.MaxPending, c.MaxSessions = 2, 1 })
+	b := start(t, &fakeHub{}, func(c *gateway.Config) { c.MaxPending, c.PerAddress, c.MaxSessions = 2, 2, 1 })
 	b.open(t, "pump-01")
 	c := b.dial(t, "pump-02")
 	c.send(&mqtt.Connect{ClientID: "pump-02"})
@@ -707,6 +707,27 @@ func TestLimitsOfConnections(t *testing.T) {
 	if _, err := last.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the connection beyond MaxPending: %v", err)
 	}
+}
+
+// One address may not have all the connections.
+func TestLimitPerAddress(t *testing.T) {
+	b := start(t, &fakeHub{}, func(c *gateway.Config) { c.MaxPending = 8 })
+	dial := func(from string) net.Conn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		raw, err := d.Dial("tcp", b.addr)
+		if err != nil {
+			t.Skipf("no connection from %s: %v", from, err)
+		}
+		t.Cleanup(func() { raw.Close() })
+		raw.SetDeadline(time.Now().Add(patience))
+		return raw
+	}
+	dial("127.0.0.2")
+	dial("127.0.0.2")
+	if _, err := dial("127.0.0.2").Read(make([]byte, 1)); err == nil {
+		t.Error("a third of 8 connections was not closed")
+	}
+	newClient(t, dial("127.0.0.3"), b.clientTLS(b.device(t, "pump-01")))
 }
 
 // Run ends with everything that it started, whatever state connections are in.

@@ -117,17 +117,30 @@ func (s *Session) finish(n uint64, err error) {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	err = s.acknowledge(n)
+	s.mu.Unlock()
+	if err != nil {
+		s.cut(Slow, err)
+	}
+}
+
+// acknowledge notes that message n is stored and queues what may now be
+// acknowledged. An error says that the device does not read. s.mu is held.
+func (s *Session) acknowledge(n uint64) error {
 	if s.closed {
-		return
+		return nil
 	}
 	s.unacked.finish(n)
 	for id, ok := s.unacked.next(); ok; id, ok = s.unacked.next() {
-		if id != 0 {
-			s.queue(&mqtt.Puback{ID: id}) // fits: the window is smaller than the queue
+		if id == 0 {
+			continue
+		}
+		if _, err := s.queue(&mqtt.Puback{ID: id}); err != nil {
+			return err
 		}
 	}
 	s.wake.Signal()
+	return nil
 }
 
 // exchange answers a request on a goroutine of its own, one at a time.

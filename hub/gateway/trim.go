@@ -26,7 +26,7 @@ func (g *Gateway) trim(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		total := g.connections()
+		total := g.pend.count()
 		if total == seen && total-trimmed >= trimAfter {
 			for range trimRounds {
 				debug.FreeOSMemory()
@@ -35,10 +35,4 @@ func (g *Gateway) trim(ctx context.Context) {
 		}
 		seen = total
 	}
-}
-
-func (g *Gateway) connections() uint64 {
-	g.pending.Lock()
-	defer g.pending.Unlock()
-	return g.pending.total
 }
