@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-attestation/attest"
@@ -55,6 +56,25 @@ func uefiReferences(t testing.TB, c captured.Capture) []appraise.Reference {
 		}
 	}
 	return refs
+}
+
+// The image that the firmware measured is the one that was signed: its reference
+// value comes from the signature, not from the log.
+func TestUEFIImageIsTheSignedOne(t *testing.T) {
+	text, err := os.ReadFile("../test/evidence/image.sha256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := identity.ParseDigest(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"uefi-on", "uefi-off"} {
+		o := appraise.Appraise(uefiInput(t, read(t, name)), now)
+		if len(o.Facts.Booted) == 0 || o.Facts.Booted[0].Digest != signed {
+			t.Errorf("%s: booted %+v, signed %s", name, o.Facts.Booted, signed)
+		}
+	}
 }
 
 func uefiInput(t testing.TB, c captured.Capture) appraise.Input {

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Takes attestation evidence from a UEFI machine in QEMU (OVMF, software TPM)
 # and stores it beside this file: uefi-on.json with Secure Boot enforcing a
-# signed unified kernel image, uefi-off.json with Secure Boot off, and the
-# software TPM's CA as ca-on.pem and ca-off.pem. Tests read what is on file;
-# this runs only to take it anew (about one minute for each).
+# signed unified kernel image, uefi-off.json with Secure Boot off, the
+# software TPM's CA as ca-on.pem and ca-off.pem, and the digest of the image as
+# it was signed as image.sha256. Tests read what is on file; this runs only to
+# take it anew (about one minute for each).
 #
 # Needs, as Debian packages: qemu-system-x86 ovmf swtpm swtpm-tools
 # systemd-boot-efi sbsigntool mtools fdisk cpio binutils openssl; and Go.
@@ -45,6 +46,13 @@ objcopy \
 openssl rsa -in $snakeoil.key -passin pass:snakeoil -out "$work/key.pem" 2>/dev/null
 sbsign --key "$work/key.pem" --cert $snakeoil.pem --output "$work/signed.efi" "$work/unsigned.efi" 2>/dev/null
 
+# The image's reference value, from its signature: the Authenticode digest that
+# the signer signed, which is what the firmware has to measure.
+sbattach --detach "$work/signature" "$work/signed.efi" 2>/dev/null
+openssl asn1parse -inform DER -in "$work/signature" |
+	sed -n 's/.*l= *32 prim: OCTET STRING *\[HEX DUMP\]:\(.*\)/\1/p' | head -n 1 | tr A-F a-f >"$work/image.sha256"
+[ "$(wc -c <"$work/image.sha256")" -eq 65 ]
+
 # A GPT disk with one EFI system partition that holds the image.
 truncate -s 66M "$work/disk"
 echo 'start=2048,size=131072,type=U' | sfdisk -q -X gpt "$work/disk"
@@ -85,5 +93,6 @@ take() {
 	echo "$1: $(wc -c <"$out/uefi-$1.json") bytes"
 }
 
+cp "$work/image.sha256" "$out/image.sha256"
 take on $firmware/OVMF_VARS_4M.snakeoil.fd
 take off $firmware/OVMF_VARS_4M.fd
