@@ -32,6 +32,7 @@ type Board struct {
 	Events   []appraise.Event
 	Claims   evidence.Claims
 	Quoted   []int
+	Values   map[int]identity.Digest // of registers that Events alone do not lead to
 
 	// Change, when set, alters a statement before it is signed.
 	Change func(*tpm2.TPMSAttest)
@@ -218,6 +219,11 @@ func (b *Board) Attest(t testing.TB, nonce []byte, device identity.Device, expor
 func (b *Board) Bound(t testing.TB, nonce, claims []byte, binding identity.Digest) evidence.Attestation {
 	t.Helper()
 	pcrs := Registers(b.Events, b.Quoted)
+	for i, p := range pcrs {
+		if v, ok := b.Values[p.Index]; ok {
+			pcrs[i].SHA256 = v
+		}
+	}
 	counter, value := CounterPublic(tpm2.TPMNTCounter), binary.BigEndian.AppendUint64(nil, b.Counter)
 	next := b.Next.Public()
 	return evidence.Attestation{
