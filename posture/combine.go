@@ -8,9 +8,6 @@ import (
 	"holdfast/measure"
 )
 
-// nothing is the reason of a row without any evidence.
-const nothing = "nothing proves it"
-
 // Combine makes a device's posture of what each source says: one row for every
 // measure, in the catalogue's order. Where sources differ the row that counts is
 //
@@ -38,7 +35,7 @@ func Combine(bySource map[Source][]measure.Row) []measure.Row {
 	for _, id := range ids {
 		r, ok := best[id]
 		if !ok {
-			r = measure.Row{Measure: id, Verdict: measure.Unknown, Grade: measure.None, Reason: nothing}
+			r = measure.Row{Measure: id, Verdict: measure.Unknown, Grade: measure.None, Reason: missing[id]}
 		}
 		rows = append(rows, r)
 	}
@@ -53,7 +50,7 @@ func normal(r measure.Row) measure.Row {
 	}
 	r.Verdict, r.Grade, r.Time = measure.Unknown, measure.None, time.Time{}
 	if r.Reason == "" {
-		r.Reason = nothing
+		r.Reason = missing[r.Measure]
 	}
 	return r
 }

@@ -23,8 +23,8 @@ func TestCombineChoosesTheRowThatCounts(t *testing.T) {
 		in   by
 		want string // the reason of the row that counts
 	}{
-		{"nothing at all", by{}, "nothing proves it"},
-		{"an empty reason", by{"a": {row(measure.Unknown, measure.None, 0, "")}}, "nothing proves it"},
+		{"nothing at all", by{}, "nothing attests that its debug access is locked"},
+		{"an empty reason", by{"a": {row(measure.Unknown, measure.None, 0, "")}}, "nothing attests that its debug access is locked"},
 		{"why it is unknown", by{"a": {row(measure.Unknown, measure.None, 0, "no debug lock")}}, "no debug lock"},
 		{"pass over unknown", by{"a": {row(measure.Unknown, measure.None, 0, "u")}, "b": {row(measure.Pass, measure.Claimed, time.Hour, "p")}}, "p"},
 		{"fail over pass", by{"a": {row(measure.Pass, measure.Observed, 0, "p")}, "b": {row(measure.Fail, measure.Claimed, time.Hour, "f")}}, "f"},
@@ -61,6 +61,9 @@ func TestCombineHasEveryMeasureInOrderAndNoOther(t *testing.T) {
 	}})
 	var ids []measure.ID
 	for _, r := range rows {
+		if r.Reason == "" && r.Verdict == measure.Unknown {
+			t.Errorf("%s does not say why it is unknown", r.Measure)
+		}
 		ids = append(ids, r.Measure)
 		if r.Measure == measure.AppDebug && r.Time.Location() != time.UTC {
 			t.Errorf("time %s is not UTC", r.Time)

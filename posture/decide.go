@@ -63,6 +63,7 @@ func judge(q Requirement, r measure.Row, now time.Time, first bool) Outcome {
 	o := func(s Standing, format string, args ...any) Outcome {
 		return Outcome{Measure: q.Measure, Standing: s, Reason: fmt.Sprintf(format, args...)}
 	}
+	r.Measure = q.Measure // also of the zero row
 	r = normal(r)
 	age := now.Sub(r.Time)
 	later, deferred := afterFirst[q.Measure]

@@ -38,7 +38,7 @@ func TestDecideOnOneRow(t *testing.T) {
 		{"unknown", attested, row(measure.Unknown, measure.None, 0, "no log"), posture.Unmet, "unknown: no log"},
 		{"unknown, with grace", grace, row(measure.Unknown, measure.None, 0, "no log"), posture.Weak, "grace"},
 		{"passes, with grace", grace, row(measure.Pass, measure.Attested, 0, "locked"), posture.Met, ""},
-		{"no row", attested, measure.Row{}, posture.Unmet, "unknown: nothing proves it"},
+		{"no row", attested, measure.Row{}, posture.Unmet, "unknown: nothing attests that its debug access is locked"},
 		{"no row, with grace", grace, measure.Row{}, posture.Weak, "grace"},
 		{"a pass without grade", attested, row(measure.Pass, measure.None, 0, "bare"), posture.Unmet, "unknown"},
 		{"a pass with a grade that is none", attested, row(measure.Pass, "golden", 0, "bare"), posture.Unmet, "unknown"},
