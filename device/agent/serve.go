@@ -195,7 +195,11 @@ func (v *visit) eager() time.Duration {
 
 // confine cuts a session down to quarantine.
 func (v *visit) confine(r posture.Report, renew *time.Timer) {
-	v.trouble(Quarantined, string(Quarantined), errors.New(unmet(r)))
+	if why := unmet(r); why != "" {
+		v.trouble(Quarantined, string(Quarantined), errors.New(why))
+	} else if v.full {
+		v.trouble(Quarantined, string(Quarantined), errors.New("quarantined by the hub"))
+	}
 	if v.full {
 		v.full = false
 		v.permit()
@@ -210,9 +214,6 @@ func unmet(r posture.Report) string {
 		if o.Standing == posture.Unmet {
 			reasons = append(reasons, fmt.Sprintf("%s: %s", o.Measure, o.Reason))
 		}
-	}
-	if len(reasons) == 0 {
-		return "quarantined by the hub"
 	}
 	return strings.Join(reasons, "; ")
 }

@@ -91,7 +91,7 @@ func (c *Caller) on(ctx context.Context, cert *tls.Certificate, f func(*exchange
 	defer func() { _ = conn.Close() }() // what matters has been answered
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	err = f(&exchange{host: c.host, conn: conn, answers: bufio.NewReader(conn)})
+	err = f(&exchange{host: c.host, conn: conn, answers: bufio.NewReader(io.LimitReader(conn, 3*maxAnswer))})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

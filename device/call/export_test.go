@@ -1,0 +1,4 @@
+package call
+
+// ParseCerts is parseCerts, for its fuzz target.
+var ParseCerts = parseCerts

@@ -1,0 +1,95 @@
+package hubtest
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"net"
+	"time"
+
+	"holdfast/iothub"
+	"holdfast/mqtt"
+	"holdfast/pki"
+	"holdfast/tlspolicy"
+)
+
+func (h *Hub) accept() {
+	for {
+		conn, err := h.mqtt.Accept()
+		if err != nil {
+			return
+		}
+		h.mu.Lock()
+		h.conns[conn] = true
+		h.mu.Unlock()
+		h.goroutines.Go(func() {
+			h.serve(conn.(*tls.Conn))
+			_ = conn.Close()
+			h.mu.Lock()
+			delete(h.conns, conn)
+			h.mu.Unlock()
+		})
+	}
+}
+
+// serve is one session.
+func (h *Hub) serve(conn *tls.Conn) {
+	if err := conn.Handshake(); err != nil {
+		return
+	}
+	state := conn.ConnectionState()
+	peer, err := tlspolicy.Peer(&state, h.trust, time.Now())
+	if err != nil || h.step("mqtt by "+string(peer.Class)) != nil {
+		return
+	}
+	d := mqtt.NewDecoder(mqtt.FromClient, mqtt.DefaultLimit)
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		for p, err := range d.Feed(buf[:n]) {
+			if err != nil {
+				h.t.Errorf("the device breaks the protocol: %v", err)
+				return
+			}
+			if !h.answer(conn, peer.Class, p) {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// answer reports whether the session goes on.
+func (h *Hub) answer(conn net.Conn, class pki.Class, p mqtt.Packet) bool {
+	switch p := p.(type) {
+	case *mqtt.Connect:
+		if p.ClientID != string(Device) {
+			return send(conn, &mqtt.Connack{Code: mqtt.RefusedClientID}) && false
+		}
+		return send(conn, &mqtt.Connack{})
+	case *mqtt.Subscribe:
+		body, _ := json.Marshal(h.Posture(class)) // always marshals
+		return send(conn, &mqtt.Suback{ID: p.ID, Codes: make([]byte, len(p.Filters))}) &&
+			send(conn, &mqtt.Publish{Topic: iothub.Posture{Version: 1}.String(), Payload: body})
+	case *mqtt.Pingreq:
+		return send(conn, &mqtt.Pingresp{})
+	case *mqtt.Publish:
+		m := *p
+		m.Payload = bytes.Clone(p.Payload)
+		h.mu.Lock()
+		h.messages = append(h.messages, m)
+		h.mu.Unlock()
+		return send(conn, &mqtt.Puback{ID: p.ID})
+	}
+	return false
+}
+
+func send(conn net.Conn, p mqtt.Packet) bool {
+	b, err := p.Append(nil)
+	if err == nil {
+		_, err = conn.Write(b)
+	}
+	return err == nil
+}
