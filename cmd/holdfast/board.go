@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/device/board/virtual"
+	"holdfast/device/keys"
+	"holdfast/identity"
+	"holdfast/internal/atomicfile"
+	"holdfast/internal/swtpm"
+	"holdfast/mcuboot"
+	"holdfast/pki"
+)
+
+// counterIndex is the NV counter that a virtual board's firmware certifies.
+const counterIndex = 0x01500010
+
+func boardCmd(io stdio) *cobra.Command {
+	return noun("board", "Make and run virtual boards, with a software TPM each",
+		boardImageCmd(io), boardCreateCmd(io), boardShowCmd(io), boardRunCmd(io), boardTamperCmd(io))
+}
+
+func boardImageCmd(io stdio) *cobra.Command {
+	var program, version, key, out string
+	var counter uint32
+	cmd := &cobra.Command{
+		Use:     "image --program FILE --version V --key FILE --out FILE",
+		Short:   "Sign a Linux program as firmware of virtual boards (MCUboot's format)",
+		Example: "  holdfast board image --program bin/holdfast-device --version 1.1.0 --key firmware.key --out fw.img",
+		Args:    noArgs,
+	}
+	f := cmd.Flags()
+	f.StringVar(&program, "program", "", "the program (required)")
+	f.StringVar(&version, "version", "", "version of the firmware, as 1.2.3 (required)")
+	f.StringVar(&key, "key", "", "file of the signing key, PKCS#8 PEM, ECDSA P-256 (required)")
+	f.StringVar(&out, "out", "", "file to write (required)")
+	f.Uint32Var(&counter, "security-version", 1, "security counter: a board refuses images below its fuses")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		v, err := mcuboot.ParseVersion(version)
+		if err != nil {
+			return usagef("--version: %w", err)
+		}
+		payload, err := os.ReadFile(program)
+		if err != nil {
+			return fmt.Errorf("read the program: %w", err)
+		}
+		text, err := os.ReadFile(key)
+		if err != nil {
+			return fmt.Errorf("read the signing key: %w", err)
+		}
+		signer, err := pki.ParseKey(text)
+		if err != nil {
+			return fmt.Errorf("signing key %s: %w", key, err)
+		}
+		img, err := mcuboot.Build(virtual.Payload(payload), v, counter, signer)
+		if err != nil {
+			return fmt.Errorf("sign firmware: %w", err)
+		}
+		return atomicfile.Write(out, img, 0o644)
+	}
+	return cmd
+}
+
+// boardSheet is what an operator registers of a board.
+type boardSheet struct {
+	EK      []byte          `json:"ek,omitempty"`       // public area of the endorsement key
+	TPMRoot string          `json:"tpm_root,omitempty"` // certificate of the TPM maker's root, PEM
+	BootROM identity.Digest `json:"boot_rom"`           // what the boot ROM measures of itself
+}
+
+func boardCreateCmd(io stdio) *cobra.Command {
+	var slotA, slotB, key, ca string
+	var noTPM, noVerify, openDebug, stuckClock, badEntropy bool
+	cmd := &cobra.Command{
+		Use:   "create DIR --slot-a IMAGE --key PUB --tpm-ca DIR",
+		Short: "Make a board: flash, fuses and a TPM",
+		Long: `Make a virtual board in DIR and print what an operator registers of it. The key in
+the fuses is the public half of the one that signs its firmware. TPMs made with the
+same --tpm-ca directory come from one simulated TPM maker, whose root is printed too.`,
+		Example: "  holdfast board create var/board-1 --slot-a fw.img --key firmware.pub --tpm-ca var/tpm-maker --json",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	f := cmd.Flags()
+	f.StringVar(&slotA, "slot-a", "", "firmware image of slot A (required)")
+	f.StringVar(&slotB, "slot-b", "", "firmware image of slot B")
+	f.StringVar(&key, "key", "", "public key that signs firmware, PEM (required)")
+	f.StringVar(&ca, "tpm-ca", "", "directory of the simulated TPM maker; made when missing")
+	f.BoolVar(&noTPM, "no-tpm", false, "make it without a TPM: its keys are then in files")
+	f.BoolVar(&noVerify, "no-verify", false, "the boot ROM starts images without verifying them")
+	f.BoolVar(&openDebug, "open-debug", false, "leave the debug port open")
+	f.BoolVar(&stuckClock, "stuck-clock", false, "the clock stands still")
+	f.BoolVar(&badEntropy, "bad-entropy", false, "the noise source is broken")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		cfg := virtual.Config{Dir: a[0], CA: swtpm.CA{Dir: ca}, Settings: virtual.Settings{
+			Fuses:  virtual.Fuses{Verify: !noVerify, DebugLock: !openDebug, Lifecycle: "deployed"},
+			Faults: virtual.Faults{NoTPM: noTPM, StuckClock: stuckClock, BadEntropy: badEntropy},
+			Args:   []string{"run", "--state", "{data}"},
+		}}
+		if !noTPM {
+			cfg.Settings.Counters = []uint32{counterIndex}
+		}
+		if err := readBoard(&cfg, slotA, slotB, key); err != nil {
+			return err
+		}
+		if err := virtual.Create(cmd.Context(), cfg); err != nil {
+			return fmt.Errorf("make the board: %w", err)
+		}
+		if err := keepSheet(cmd.Context(), a[0], cfg); err != nil {
+			return err
+		}
+		return showBoard(io, a[0], *asJSON)
+	}
+	return cmd
+}
+
+// readBoard reads the files that a board is made of.
+func readBoard(cfg *virtual.Config, slotA, slotB, key string) error {
+	var err error
+	if cfg.SlotA, err = os.ReadFile(slotA); err != nil {
+		return fmt.Errorf("read the image of slot A: %w", err)
+	}
+	if slotB != "" {
+		if cfg.SlotB, err = os.ReadFile(slotB); err != nil {
+			return fmt.Errorf("read the image of slot B: %w", err)
+		}
+	}
+	text, err := os.ReadFile(key)
+	if err != nil {
+		return fmt.Errorf("read the firmware key: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return fmt.Errorf("firmware key %s: no PEM block", key)
+	}
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("firmware key %s: %w", key, err)
+	}
+	cfg.Settings.Fuses.KeyHash, err = identity.KeyDigest(pub)
+	return err
+}
+
+// The files beside a board that say what a maker would print on its box: the
+// TPM itself belongs to the firmware once the board runs.
+const (
+	ekFile      = "ek.pub"
+	tpmRootFile = "tpm-root.pem"
+)
+
+// keepSheet reads what a new board's TPM is and keeps it beside the board.
+func keepSheet(ctx context.Context, dir string, cfg virtual.Config) error {
+	if cfg.Settings.Faults.NoTPM {
+		return nil
+	}
+	root, err := os.ReadFile(cfg.CA.RootFile())
+	if err != nil {
+		return fmt.Errorf("read the TPM maker's root: %w", err)
+	}
+	ek, err := readEK(ctx, filepath.Join(dir, "tpm"))
+	if err != nil {
+		return fmt.Errorf("read the endorsement key: %w", err)
+	}
+	if err := atomicfile.Write(filepath.Join(dir, tpmRootFile), root, 0o644); err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(dir, ekFile), ek, 0o644)
+}
+
+// showBoard prints what an operator registers of a board.
+func showBoard(io stdio, dir string, asJSON bool) error {
+	sheet, err := inspect(dir)
+	if err != nil {
+		return err
+	}
+	return show(io.Out, asJSON, sheet, func(w writer) {
+		fmt.Fprintf(w, "boot ROM\t%s\n", sheet.BootROM)
+		if sheet.EK != nil {
+			fmt.Fprintf(w, "EK\t%s\n", identity.Sum(sheet.EK))
+		}
+	})
+}
+
+// inspect reads what an operator registers of a board.
+func inspect(dir string) (boardSheet, error) {
+	var sheet boardSheet
+	settings, err := virtual.LoadSettings(dir)
+	if err != nil {
+		return sheet, err
+	}
+	if sheet.BootROM, err = virtual.ROMDigest(); err != nil || settings.Faults.NoTPM {
+		return sheet, err
+	}
+	root, err := os.ReadFile(filepath.Join(dir, tpmRootFile))
+	if err != nil {
+		return sheet, err
+	}
+	sheet.TPMRoot = string(root)
+	sheet.EK, err = os.ReadFile(filepath.Join(dir, ekFile))
+	return sheet, err
+}
+
+func readEK(ctx context.Context, dir string) ([]byte, error) {
+	tpm, err := swtpm.Start(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer tpm.Stop()
+	conn, err := tpm.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	tmp, err := os.MkdirTemp("", "holdfast-ek-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	k, err := keys.Open(keys.Config{TPM: conn, Dir: tmp})
+	if err != nil {
+		return nil, err
+	}
+	return k.EKPublic(), nil
+}
+
+func boardShowCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{Use: "show DIR", Short: "Show what an operator registers of a board", Example: "  holdfast board show var/board-1 --json", Args: args(cobra.ExactArgs(1))}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(_ *cobra.Command, a []string) error {
+		return showBoard(io, a[0], *asJSON)
+	}
+	return cmd
+}
+
+func boardRunCmd(io stdio) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run DIR",
+		Short: "Power a board on until it is told to stop",
+		Long: `Power a board on: its boot ROM verifies and measures a slot and starts the firmware
+there, after each reset anew. What happens is printed as JSON, one event a line; what
+the firmware prints goes to stderr.`,
+		Example: "  holdfast board run var/board-1",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			enc := json.NewEncoder(io.Out)
+			return virtual.Run(cmd.Context(), virtual.RunConfig{Dir: a[0], Console: io.Err, Event: func(e virtual.Event) {
+				_ = enc.Encode(e) // nobody listens: the board runs on
+			}})
+		},
+	}
+}
+
+func boardTamperCmd(io stdio) *cobra.Command {
+	var slot string
+	cmd := &cobra.Command{
+		Use:     "tamper DIR",
+		Short:   "Modify the firmware in a board's flash, as an attacker would",
+		Example: "  holdfast board tamper var/board-1 --slot A",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&slot, "slot", virtual.SlotA, "the slot: A or B")
+	cmd.RunE = func(_ *cobra.Command, a []string) error {
+		if slot != virtual.SlotA && slot != virtual.SlotB {
+			return usagef("--slot %q: want A or B", slot)
+		}
+		if err := virtual.Tamper(a[0], slot); err != nil {
+			return err
+		}
+		fmt.Fprintf(io.Err, "modified slot %s of %s\n", slot, a[0])
+		return nil
+	}
+	return cmd
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/client"
+)
+
+// defaultState is where a hub keeps its state unless it is told otherwise.
+const defaultState = "/var/lib/holdfast"
+
+// profileName is the file of an operator profile, inside its directory.
+const profileName = "profile.json"
+
+var errNoProfile = errors.New("no operator profile found")
+
+// connect makes the API client of a command from the operator's profile.
+func connect(cmd *cobra.Command) (*client.Client, error) {
+	path, err := profilePath(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return client.Open(path)
+}
+
+// profilePath finds the profile: the flag, the environment, the user's
+// configuration, then the hub's own.
+func profilePath(cmd *cobra.Command) (string, error) {
+	if p, _ := cmd.Flags().GetString("profile"); p != "" {
+		return p, nil
+	}
+	if p := os.Getenv("HOLDFAST_PROFILE"); p != "" {
+		return p, nil
+	}
+	places := []string{filepath.Join(defaultState, "operator", profileName)}
+	if dir, err := os.UserConfigDir(); err == nil {
+		places = append([]string{filepath.Join(dir, "holdfast", profileName)}, places...)
+	}
+	for _, p := range places {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("%w in %v", errNoProfile, places)
+}

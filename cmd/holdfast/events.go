@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/identity"
+	"holdfast/operator"
+)
+
+func eventsCmd(io stdio) *cobra.Command {
+	var device, since string
+	var follow bool
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Print what devices sent",
+		Long: `Print stored telemetry and logs, oldest first, and exit; with --follow go on with
+what arrives. --since takes an age (10m, 24h) or a time (RFC 3339). With --json
+each line is one JSON object.`,
+		Example: `  holdfast events --device pump-01 --since 10m
+  holdfast events --follow --json`,
+		Args: noArgs,
+	}
+	cmd.Flags().StringVar(&device, "device", "", "only this device")
+	cmd.Flags().StringVar(&since, "since", "", "only from this age or time on")
+	cmd.Flags().BoolVar(&follow, "follow", false, "go on with new events")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		from, err := parseSince(since, time.Now())
+		if err != nil {
+			return err
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		enc := json.NewEncoder(io.Out)
+		err = c.Events(cmd.Context(), identity.Device(device), from, follow, func(e operator.Event) error {
+			if *asJSON {
+				return enc.Encode(e)
+			}
+			_, err := fmt.Fprintln(io.Out, eventLine(e))
+			return err
+		})
+		if follow && errors.Is(err, context.Canceled) || cmd.Context().Err() != nil {
+			return nil // Ctrl-C is how --follow ends
+		}
+		return err
+	}
+	return cmd
+}
+
+// parseSince reads an age or a time; empty means from the beginning.
+func parseSince(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, usagef("--since %q: want an age like 10m or a time like 2026-01-31T12:00:00Z", s)
+	}
+	return t, nil
+}
+
+// eventLine shows an event on one line. What a device sent may hold anything:
+// control characters are quoted.
+func eventLine(e operator.Event) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s %s", e.Time.UTC().Format(time.RFC3339Nano), e.Device, e.Kind)
+	for _, k := range slices.Sorted(maps.Keys(e.Properties)) {
+		fmt.Fprintf(&b, " %q=%q", k, e.Properties[k])
+	}
+	switch {
+	case e.Base64 != nil:
+		fmt.Fprintf(&b, " %d bytes", len(e.Base64))
+	case strings.ContainsFunc(e.Body, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		fmt.Fprintf(&b, " %q", e.Body)
+	default:
+		b.WriteString(" " + e.Body)
+	}
+	return b.String()
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/identity"
+	"holdfast/measure"
+	"holdfast/operator"
+)
+
+func fleetCmd(io stdio) *cobra.Command {
+	return noun("fleet", "Register, list and steer devices",
+		fleetAddCmd(io), fleetListCmd(io), fleetShowCmd(io),
+		fleetActCmd(io, "revoke", "Take a device's credentials for good and end its session"),
+		fleetActCmd(io, "quarantine", "Cut a device down to attestation, posture and logs"),
+		fleetActCmd(io, "restore", "Lift a quarantine or a revocation"),
+		fleetPendingCmd(io), fleetAcceptCmd(io), fleetRefuseCmd(io))
+}
+
+func fleetAddCmd(io stdio) *cobra.Command {
+	var group, ek string
+	var token bool
+	var ttl time.Duration
+	cmd := &cobra.Command{
+		Use:   "add ID",
+		Short: "Register a device before it comes",
+		Long: `Register a device, so that it gets this id when it comes. The device is known by
+its TPM's endorsement key (--ek FILE, made with 'holdfast-device ek'), by a claim
+token that is shown once (--token), or, where the group has a maker's CA, by a
+certificate with its id.`,
+		Example: `  holdfast fleet add pump-01 --group pumps --ek pump-01.ek
+  holdfast fleet add gateway-7 --group lab --token --ttl 2h`,
+		Args: args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&group, "group", "", "group the device belongs to (required)")
+	cmd.Flags().StringVar(&ek, "ek", "", "file with the public area of the TPM's endorsement key")
+	cmd.Flags().BoolVar(&token, "token", false, "make a claim token and print it")
+	cmd.Flags().DurationVar(&ttl, "ttl", 24*time.Hour, "how long the token is good")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		d, err := newDevice(a[0], group, ek, token, ttl)
+		if err != nil {
+			return err
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		added, err := c.AddDevice(cmd.Context(), d)
+		if err != nil {
+			return fmt.Errorf("add %s: %w", a[0], err)
+		}
+		return show(io.Out, *asJSON, added, func(w writer) {
+			if added.Token != "" {
+				fmt.Fprintln(w, added.Token)
+			}
+			fmt.Fprintf(io.Err, "registered %s in group %s\n", added.ID, added.Group)
+		})
+	}
+	return cmd
+}
+
+// newDevice reads the flags of fleet add.
+func newDevice(id, group, ek string, token bool, ttl time.Duration) (operator.AddDevice, error) {
+	d := operator.AddDevice{Token: token, TTL: int64(ttl / time.Second)}
+	var err error
+	if d.ID, err = identity.ParseDevice(id); err != nil {
+		return d, usageError{err}
+	}
+	if d.Group, err = identity.ParseGroup(group); err != nil {
+		return d, usagef("--group: %w", err)
+	}
+	if ek != "" {
+		if d.EK, err = os.ReadFile(ek); err != nil {
+			return d, fmt.Errorf("read the endorsement key: %w", err)
+		}
+	}
+	return d, nil
+}
+
+func fleetListCmd(io stdio) *cobra.Command {
+	var group, status string
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List devices with their status and measures",
+		Example: "  holdfast fleet list --group pumps --status quarantined",
+		Args:    noArgs,
+	}
+	cmd.Flags().StringVar(&group, "group", "", "only this group")
+	cmd.Flags().StringVar(&status, "status", "", "only this status")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		ds, err := c.Devices(cmd.Context(), identity.Group(group), status)
+		if err != nil {
+			return fmt.Errorf("list devices: %w", err)
+		}
+		return show(io.Out, *asJSON, ds, func(w writer) { deviceTable(w, ds) })
+	}
+	return cmd
+}
+
+// deviceTable prints a line per device.
+func deviceTable(w writer, ds []operator.Device) {
+	fmt.Fprintln(w, "DEVICE\tGROUP\tSTATUS\tPASS\tFAIL\tUNKNOWN\tCERTIFICATE\tWHY")
+	for _, d := range ds {
+		p, f, u := tally(d.Posture)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", d.ID, d.Group, d.Status, p, f, u, lifetime(d), firstReason(d.Reason))
+	}
+}
+
+// firstReason cuts a list of reasons to its first; 'fleet show' has them all.
+func firstReason(reasons string) string {
+	first, rest, more := strings.Cut(reasons, "; ")
+	if !more {
+		return first
+	}
+	return fmt.Sprintf("%s (and %d more)", first, 1+strings.Count(rest, "; "))
+}
+
+// lifetime says how long a device's certificate was issued for.
+func lifetime(d operator.Device) string {
+	if d.Certificate == nil {
+		return "-"
+	}
+	return (time.Duration(d.Certificate.Lifetime) * time.Second).Round(time.Minute).String()
+}
+
+// tally counts verdicts.
+func tally(rows []measure.Row) (pass, fail, unknown int) {
+	for _, r := range rows {
+		switch r.Verdict {
+		case measure.Pass:
+			pass++
+		case measure.Fail:
+			fail++
+		default:
+			unknown++
+		}
+	}
+	return pass, fail, unknown
+}
+
+func fleetShowCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show a device: every measure, with evidence and reason",
+		Example: "  holdfast fleet show pump-01 --json",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		d, err := c.Device(cmd.Context(), identity.Device(a[0]))
+		if err != nil {
+			return fmt.Errorf("show %s: %w", a[0], err)
+		}
+		return show(io.Out, *asJSON, d, func(w writer) { deviceSheet(w, d) })
+	}
+	return cmd
+}
+
+// deviceSheet prints all that is known of a device.
+func deviceSheet(w writer, d operator.Device) {
+	fmt.Fprintf(w, "device\t%s\ngroup\t%s\nstatus\t%s\nreason\t%s\n", d.ID, d.Group, d.Status, d.Reason)
+	if d.Certificate != nil {
+		fmt.Fprintf(w, "certificate\t%s, until %s\n", lifetime(d), d.Certificate.NotAfter.UTC().Format(time.RFC3339))
+	}
+	if !d.LastSeen.IsZero() {
+		fmt.Fprintf(w, "last seen\t%s\n", d.LastSeen.UTC().Format(time.RFC3339))
+	}
+	if d.Decision != nil {
+		fmt.Fprintf(w, "policy\t%s\n", d.Decision.Standing)
+	}
+	fmt.Fprintln(w, "\nMEASURE\tVERDICT\tGRADE\tAGE\tREASON")
+	for _, r := range d.Posture {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Measure, r.Verdict, r.Grade, age(r.Time), r.Reason)
+	}
+}
+
+// age says how old evidence is.
+func age(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return time.Since(t).Round(time.Second).String()
+}
+
+func fleetActCmd(io stdio, verb, short string) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:     verb + " ID --reason WHY",
+		Short:   short,
+		Example: fmt.Sprintf("  holdfast fleet %s pump-01 --reason 'stolen from site A'", verb),
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why; kept in the ledger (required)")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		if reason == "" {
+			return usagef("--reason is required: it is kept in the ledger")
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		d, err := c.Act(cmd.Context(), identity.Device(a[0]), verb, reason)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", verb, a[0], err)
+		}
+		return show(io.Out, *asJSON, d, func(w writer) { fmt.Fprintf(w, "%s is %s\n", d.ID, d.Status) })
+	}
+	return cmd
+}
+
+func fleetPendingCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{Use: "pending", Short: "List devices that came and that nothing admits", Example: "  holdfast fleet pending", Args: noArgs}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		ps, err := c.Pending(cmd.Context())
+		if err != nil {
+			return fmt.Errorf("list pending devices: %w", err)
+		}
+		return show(io.Out, *asJSON, ps, func(w writer) {
+			fmt.Fprintln(w, "REQUEST\tFROM\tTIME\tSHOWED")
+			for _, p := range ps {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.ID, p.Remote, p.Time.UTC().Format(time.RFC3339), p.Shown)
+			}
+		})
+	}
+	return cmd
+}
+
+func fleetAcceptCmd(io stdio) *cobra.Command {
+	var id, group string
+	cmd := &cobra.Command{
+		Use:     "accept REQUEST --id ID --group GROUP",
+		Short:   "Admit a pending device",
+		Example: "  holdfast fleet accept 4f1c --id pump-09 --group pumps",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&id, "id", "", "id the device will have (required)")
+	cmd.Flags().StringVar(&group, "group", "", "its group (required)")
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		d, err := newDevice(id, group, "", false, 0)
+		if err != nil {
+			return err
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		if err := c.Accept(cmd.Context(), a[0], operator.Accept{Device: d.ID, Group: d.Group}); err != nil {
+			return fmt.Errorf("accept %s: %w", a[0], err)
+		}
+		fmt.Fprintf(io.Err, "accepted; the device becomes %s when it asks again\n", id)
+		return nil
+	}
+	return cmd
+}
+
+func fleetRefuseCmd(io stdio) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:     "refuse REQUEST --reason WHY",
+		Short:   "Refuse a pending device",
+		Example: "  holdfast fleet refuse 4f1c --reason 'not ours'",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why; kept in the ledger (required)")
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		if reason == "" {
+			return usagef("--reason is required: it is kept in the ledger")
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		if err := c.Refuse(cmd.Context(), a[0], reason); err != nil {
+			return fmt.Errorf("refuse %s: %w", a[0], err)
+		}
+		fmt.Fprintln(io.Err, "refused")
+		return nil
+	}
+	return cmd
+}
+
+// writer keeps io.Writer nameable where a parameter is called io.
+type writer = io.Writer

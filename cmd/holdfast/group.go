@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/identity"
+	"holdfast/operator"
+)
+
+func groupCmd(io stdio) *cobra.Command {
+	return noun("group", "Make device groups and say what their devices have to show",
+		groupCreateCmd(io), groupListCmd(io), groupShowCmd(io))
+}
+
+func groupCreateCmd(io stdio) *cobra.Command {
+	var g operator.SetGroup
+	var policy string
+	cmd := &cobra.Command{
+		Use:     "create NAME",
+		Aliases: []string{"set"},
+		Short:   "Make a group, or change one",
+		Long: `Make a group or change one. --policy takes a built-in policy (standard, bench,
+lenient) or a file with a policy in JSON; 'holdfast group show NAME --json' prints
+one to start from.`,
+		Example: `  holdfast group create pumps --policy standard
+  holdfast group create meters --maker-ca maker --ids 'meter-*' --policy lenient`,
+		Args: args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&policy, "policy", "standard", "built-in policy or policy file")
+	cmd.Flags().BoolVar(&g.Simulation, "simulation", false, "let software TPMs count as hardware roots")
+	cmd.Flags().BoolVar(&g.FileKeys, "file-keys", false, "let devices without a TPM keep their key in a file")
+	cmd.Flags().BoolVar(&g.TLS12, "tls12", false, "allow TLS 1.2 with ECDHE and AEAD")
+	cmd.Flags().StringSliceVar(&g.MakerCAs, "maker-ca", nil, "maker's CA that speaks for the group's ids")
+	cmd.Flags().StringSliceVar(&g.IDs, "ids", nil, "ids or patterns that the maker's CA may certify")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		id, err := identity.ParseGroup(a[0])
+		if err != nil {
+			return usageError{err}
+		}
+		if err := readPolicy(&g, policy); err != nil {
+			return err
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		out, err := c.SetGroup(cmd.Context(), id, g)
+		if err != nil {
+			return fmt.Errorf("group %s: %w", id, err)
+		}
+		return show(io.Out, *asJSON, out, func(w writer) {
+			fmt.Fprintf(w, "group %s demands %d measures (policy %s)\n", out.ID, len(out.Policy.Require), out.Policy.Name)
+		})
+	}
+	return cmd
+}
+
+// readPolicy takes the name of a built-in policy or a file.
+func readPolicy(g *operator.SetGroup, policy string) error {
+	if !strings.ContainsAny(policy, "./") {
+		g.PolicyName = policy
+		return nil
+	}
+	b, err := os.ReadFile(policy)
+	if err != nil {
+		return fmt.Errorf("read the policy: %w", err)
+	}
+	g.Policy = b
+	return nil
+}
+
+func groupListCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List groups", Example: "  holdfast group list", Args: noArgs}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		gs, err := c.Groups(cmd.Context())
+		if err != nil {
+			return fmt.Errorf("list groups: %w", err)
+		}
+		return show(io.Out, *asJSON, gs, func(w writer) {
+			fmt.Fprintln(w, "GROUP\tPOLICY\tDEMANDS\tWEAKENED BY\tMAKER CAS\tIDS")
+			for _, g := range gs {
+				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", g.ID, g.Policy.Name, len(g.Policy.Require),
+					weakened(g), strings.Join(g.MakerCAs, " "), strings.Join(g.IDs, " "))
+			}
+		})
+	}
+	return cmd
+}
+
+// weakened names a group's weak options.
+func weakened(g operator.Group) string {
+	var w []string
+	for _, o := range []struct {
+		on   bool
+		name string
+	}{{g.Simulation, "simulation"}, {g.FileKeys, "file-keys"}, {g.TLS12, "tls12"}} {
+		if o.on {
+			w = append(w, o.name)
+		}
+	}
+	if len(w) == 0 {
+		return "-"
+	}
+	return strings.Join(w, " ")
+}
+
+func groupShowCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{Use: "show NAME", Short: "Show a group and its policy", Example: "  holdfast group show pumps --json", Args: args(cobra.ExactArgs(1))}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		gs, err := c.Groups(cmd.Context())
+		if err != nil {
+			return fmt.Errorf("show group %s: %w", a[0], err)
+		}
+		i := slices.IndexFunc(gs, func(g operator.Group) bool { return string(g.ID) == a[0] })
+		if i < 0 {
+			return fmt.Errorf("no group %q", a[0])
+		}
+		return show(io.Out, *asJSON, gs[i], func(w writer) { groupSheet(w, gs[i]) })
+	}
+	return cmd
+}
+
+func groupSheet(w writer, g operator.Group) {
+	fmt.Fprintf(w, "group\t%s\npolicy\t%s, version %d\nweakened by\t%s\n", g.ID, g.Policy.Name, g.Policy.Version, weakened(g))
+	fmt.Fprintln(w, "\nMEASURE\tGRADE AT LEAST\tNOT OLDER THAN")
+	for _, r := range g.Policy.Require {
+		old := "-"
+		if r.MaxAge > 0 {
+			b, _ := r.MaxAge.MarshalText() // never fails
+			old = string(b)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Measure, r.Grade, old)
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/hub"
+	"holdfast/operator"
+)
+
+func hubCmd(io stdio) *cobra.Command {
+	return noun("hub", "Make, run and show a hub", hubInitCmd(io), hubRunCmd(io), hubShowCmd(io))
+}
+
+func hubInitCmd(io stdio) *cobra.Command {
+	var cfg hub.InitConfig
+	cmd := &cobra.Command{
+		Use:   "init --host NAME --root-out FILE",
+		Short: "Make a hub: its authorities, its keys and its first operator",
+		Long: `Make a hub's state directory. The key of the root authority is written to
+--root-out and nowhere else: keep that file offline, the running hub never needs
+it. The keys of the four intermediate authorities are sealed with the secret in
+--seal-file. The first operator's certificate is put into the directory's profile.`,
+		Example: `  holdfast hub init --host hub.example --host 192.0.2.7 --root-out /media/usb/root.key
+  holdfast hub init --state var/hub --host localhost --root-out root.key`,
+		Args: noArgs,
+	}
+	cmd.Flags().StringVar(&cfg.State, "state", defaultState, "directory of the hub's state")
+	cmd.Flags().StringSliceVar(&cfg.Hosts, "host", nil, "name or address that devices reach the hub by (required, repeatable)")
+	cmd.Flags().StringVar(&cfg.RootOut, "root-out", "", "file that receives the root key (required; must not exist)")
+	cmd.Flags().StringVar(&cfg.SealFile, "seal-file", "", "file with the secret that seals keys at rest (default: made in the state directory)")
+	cmd.Flags().StringVar(&cfg.Operator, "operator", "", "address of the operator API, for the profile (default 127.0.0.1:9443)")
+	cmd.Flags().StringVar(&cfg.Admin, "admin", "admin", "name of the first operator")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if len(cfg.Hosts) == 0 || cfg.RootOut == "" {
+			return usagef("--host and --root-out are required")
+		}
+		if err := hub.Init(cmd.Context(), cfg); err != nil {
+			return fmt.Errorf("make the hub: %w", err)
+		}
+		fmt.Fprintf(io.Err, `made a hub in %s
+  root certificate   %s (give it to devices)
+  root key           %s (keep it offline; the hub has no copy)
+  operator profile   %s
+start it:  holdfast hub run --state %s
+`, cfg.State, filepath.Join(cfg.State, "root.pem"), cfg.RootOut, filepath.Join(cfg.State, "operator", profileName), cfg.State)
+		return nil
+	}
+	return cmd
+}
+
+func hubRunCmd(io stdio) *cobra.Command {
+	var o hub.Options
+	var state, level string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the hub until it is told to stop",
+		Long: `Run the hub. Configuration is in hub.json of the state directory; the flags
+override its addresses. Logs go to stderr: text to a terminal, JSON otherwise.`,
+		Example: "  holdfast hub run --state /var/lib/holdfast",
+		Args:    noArgs,
+	}
+	cmd.Flags().StringVar(&state, "state", defaultState, "directory of the hub's state")
+	cmd.Flags().StringVar(&o.MQTT, "mqtt", "", "address of the MQTT listener")
+	cmd.Flags().StringVar(&o.HTTPS, "https", "", "address of the device HTTPS listener")
+	cmd.Flags().StringVar(&o.Operator, "operator", "", "address of the operator API")
+	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var l slog.Level
+		if err := l.UnmarshalText([]byte(level)); err != nil {
+			return usagef("--log-level: %w", err)
+		}
+		o.Log = logger(io, l)
+		o.Version = version
+		return hub.Run(cmd.Context(), state, o)
+	}
+	return cmd
+}
+
+// logger logs to stderr: text to a terminal, JSON otherwise.
+func logger(io stdio, level slog.Level) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if f, ok := io.Err.(*os.File); ok && isTerminal(f) {
+		return slog.New(slog.NewTextHandler(io.Err, o))
+	}
+	return slog.New(slog.NewJSONHandler(io.Err, o))
+}
+
+func hubShowCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{Use: "show", Short: "Show the hub: version, addresses, devices", Example: "  holdfast hub show --json", Args: noArgs}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		h, err := c.Hub(cmd.Context())
+		if err != nil {
+			return fmt.Errorf("show the hub: %w", err)
+		}
+		return show(io.Out, *asJSON, h, func(w writer) { hubSheet(w, h) })
+	}
+	return cmd
+}
+
+func hubSheet(w writer, h operator.Hub) {
+	fmt.Fprintf(w, "version\t%s\nhosts\t%s\nMQTT\t%s\nHTTPS\t%s\ndevices\t%d, %d connected\n",
+		h.Version, strings.Join(h.Hosts, " "), h.MQTT, h.HTTPS, h.Devices, h.Connected)
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/identity"
+	"holdfast/mcuboot"
+	"holdfast/operator"
+)
+
+func referenceCmd(io stdio) *cobra.Command {
+	return noun("reference", "Say which measurements are known good (Reference Values)",
+		referenceAddCmd(io), referenceListCmd(io), referenceRemoveCmd(io))
+}
+
+func referenceAddCmd(io stdio) *cobra.Command {
+	var r operator.Reference
+	var group, image, bootROM, digest string
+	cmd := &cobra.Command{
+		Use:   "add --group GROUP (--image FILE | --boot-rom FILE | --digest HEX --kind KIND --pcr N)",
+		Short: "Add a Reference Value to a group",
+		Long: `Add a Reference Value: a measurement that an attesting device of the group may
+show. It is computed from what you signed (--image: a MCUboot image; --boot-rom: the
+boot ROM's program), or given as a digest. It is never learned from a device.`,
+		Example: `  holdfast reference add --group pumps --image pump-fw-1.1.0.img --name pump-fw
+  holdfast reference add --group gateways --kind event --pcr 4 --digest 9f86d0... --name 'boot loader'`,
+		Args: noArgs,
+	}
+	f := cmd.Flags()
+	f.StringVar(&group, "group", "", "the group (required)")
+	f.StringVar(&image, "image", "", "firmware image in MCUboot's format")
+	f.StringVar(&bootROM, "boot-rom", "", "program of the boot ROM")
+	f.StringVar(&digest, "digest", "", "SHA-256 of the measurement")
+	f.StringVar(&r.Kind, "kind", "event", "with --digest: boot-rom, firmware, manifest or event")
+	f.IntVar(&r.PCR, "pcr", 0, "with --digest: the register it is measured into")
+	f.StringVar(&r.Name, "name", "", "what it is")
+	f.StringVar(&r.Version, "version", "", "its version (default: the image's own)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var err error
+		if r.Group, err = identity.ParseGroup(group); err != nil {
+			return usagef("--group: %w", err)
+		}
+		if err := measureFile(&r, image, bootROM, digest); err != nil {
+			return err
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		if err := c.AddReference(cmd.Context(), r); err != nil {
+			return fmt.Errorf("add reference: %w", err)
+		}
+		fmt.Fprintf(io.Err, "added %s %s %s: PCR %d, %s\n", r.Kind, r.Name, r.Version, r.PCR, r.Digest)
+		return nil
+	}
+	return cmd
+}
+
+// measureFile fills in the digest, and what follows from its source.
+func measureFile(r *operator.Reference, image, bootROM, digest string) error {
+	given := 0
+	for _, s := range []string{image, bootROM, digest} {
+		if s != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		return usagef("give one of --image, --boot-rom and --digest")
+	}
+	switch {
+	case image != "":
+		return measureImage(r, image)
+	case bootROM != "":
+		r.Kind, r.PCR = "boot-rom", 0
+		var err error
+		r.Digest, err = sumFile(bootROM)
+		return err
+	}
+	d, err := identity.ParseDigest(digest)
+	if err != nil {
+		return usagef("--digest: %w", err)
+	}
+	r.Digest = d
+	return nil
+}
+
+// measureImage computes what a boot ROM will measure of an image.
+func measureImage(r *operator.Reference, path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read the image: %w", err)
+	}
+	img, err := mcuboot.Parse(b)
+	if err != nil {
+		return fmt.Errorf("image %s: %w", path, err)
+	}
+	r.Kind, r.PCR, r.Digest = "firmware", 4, img.Digest
+	if r.Version == "" {
+		r.Version = img.Version.String()
+	}
+	return nil
+}
+
+func sumFile(path string) (identity.Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return identity.Digest{}, fmt.Errorf("read the boot ROM: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return identity.Digest{}, fmt.Errorf("read the boot ROM: %w", err)
+	}
+	return identity.Digest(h.Sum(nil)), nil
+}
+
+func referenceListCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{Use: "list GROUP", Short: "List a group's Reference Values", Example: "  holdfast reference list pumps", Args: args(cobra.ExactArgs(1))}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		rs, err := c.References(cmd.Context(), identity.Group(a[0]))
+		if err != nil {
+			return fmt.Errorf("list references of %s: %w", a[0], err)
+		}
+		return show(io.Out, *asJSON, rs, func(w writer) {
+			fmt.Fprintln(w, "KIND\tPCR\tNAME\tVERSION\tDIGEST")
+			for _, r := range rs {
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", r.Kind, r.PCR, r.Name, r.Version, r.Digest)
+			}
+		})
+	}
+	return cmd
+}
+
+func referenceRemoveCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "remove GROUP DIGEST",
+		Short:   "Remove a Reference Value: devices that show it no longer attest well",
+		Example: "  holdfast reference remove pumps 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+		Args:    args(cobra.ExactArgs(2)),
+	}
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		d, err := identity.ParseDigest(a[1])
+		if err != nil {
+			return usageError{err}
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		if err := c.RemoveReference(cmd.Context(), identity.Group(a[0]), d); err != nil {
+			return fmt.Errorf("remove reference: %w", err)
+		}
+		fmt.Fprintln(io.Err, "removed")
+		return nil
+	}
+	return cmd
+}
