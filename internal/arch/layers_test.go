@@ -113,6 +113,8 @@ func mayImport(from, to string) string {
 	switch {
 	case !ok:
 		return to + " is not in the table of layers"
+	case support(to) && !support(from) && a.layer != tests:
+		return "only tests import what helps tests"
 	case a.layer != b.layer:
 		if slices.Contains(sees[a.layer], b.layer) {
 			return ""
@@ -131,13 +133,17 @@ func mayImport(from, to string) string {
 func sideways(from, to string) string {
 	a, b := roomOf(from), roomOf(to)
 	switch {
-	case a == b, !strings.Contains(from, "/"):
+	case a == b, !strings.Contains(from, "/"), support(from):
 		return ""
 	case joiners[a] != "" && strings.Contains(to, "/"):
 		return ""
 	}
 	return "rooms of one side may not import one another; their root joins them"
 }
+
+// support reports whether a package helps tests, as its name then says:
+// "appraise/appraisetest".
+func support(pkg string) bool { return strings.HasSuffix(pkg, "test") && pkg != "test" }
 
 // roomOf returns the room of a package: "hub/store" for "hub/store/schema".
 func roomOf(pkg string) string {
@@ -186,6 +192,9 @@ func TestMayImport(t *testing.T) {
 		{"device/agent", "device/link", false},
 		{"device", "device/link", true},
 		{"device", "hub", false},
+		{"device/hubtest", "device/link", true},
+		{"device/link", "device/hubtest", false},
+		{"appraise", "appraise/appraisetest", false},
 		{"client", "hub/api", false},
 		{"demo", "client", true},
 		{"demo", "hub", false},
