@@ -131,7 +131,13 @@ func (m *Maker) New() *TPM {
 // Chain makes an EK certificate of that form for p, and its chain.
 func (m *Maker) Chain(p *TPM, tmpl *x509.Certificate) [][]byte {
 	m.t.Helper()
-	return [][]byte{m.sign(tmpl, m.Issuer, p.EKKey.Public(), m.key).Raw, m.Issuer.Raw}
+	return m.ChainOf(p.EKKey.Public(), tmpl)
+}
+
+// ChainOf is Chain for any EK.
+func (m *Maker) ChainOf(ek crypto.PublicKey, tmpl *x509.Certificate) [][]byte {
+	m.t.Helper()
+	return [][]byte{m.sign(tmpl, m.Issuer, ek, m.key).Raw, m.Issuer.Raw}
 }
 
 // NewKeys makes another attestation key and another birth key.
