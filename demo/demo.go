@@ -63,7 +63,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Once {
 		return s.report(ctx), nil
 	}
-	fmt.Fprintf(cfg.Talk, "\nEverything stays up. Ctrl-C ends it; the same command resumes it.\nTry: export HOLDFAST_PROFILE=%s\n     bin/holdfast fleet show pump-03\n\n", s.profile())
+	fmt.Fprintf(cfg.Talk, "\n%s\n\n", s.invitation())
 	return Report{}, s.watch(ctx)
 }
 
@@ -75,6 +75,7 @@ type stage struct {
 	story   *story
 	players []*player
 	ports   ports
+	voice   *voice
 }
 
 // player is a device of the running story.
@@ -87,7 +88,7 @@ type player struct {
 
 // newStage starts the hub and registers what the story needs.
 func newStage(ctx context.Context, cfg Config) (*stage, error) {
-	s := &stage{Config: cfg}
+	s := &stage{Config: cfg, voice: &voice{out: cfg.Talk}}
 	var err error
 	if s.story, err = loadStory(filepath.Join(cfg.State, "story.json")); err != nil {
 		return nil, err
@@ -105,6 +106,7 @@ func newStage(ctx context.Context, cfg Config) (*stage, error) {
 
 // clear ends every process, devices first.
 func (s *stage) clear() {
+	s.voice.say("stopping")
 	for _, p := range s.players {
 		if p.proc != nil {
 			_ = p.proc.in.Close()
@@ -208,12 +210,12 @@ func (s *stage) awaitTelemetry(ctx context.Context, p *player) error {
 
 // watch shows the fleet until ctx ends or the hub does.
 func (s *stage) watch(ctx context.Context) error {
+	defer s.live()()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			fmt.Fprintln(s.Talk, "\nstopping")
 			return nil
 		case <-s.hub.done:
 			return fmt.Errorf("the hub ended: %v (see %s)", s.hub.err, s.log("hub"))

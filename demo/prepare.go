@@ -68,7 +68,7 @@ func (s *stage) profile() string             { return s.path("hub", "operator", 
 func (s *stage) boardDir(p *player) string   { return s.path("boards", p.id) }
 func (s *stage) image(version string) string { return s.path("firmware", "pump-fw-"+version+".img") }
 func (s *stage) say(id, format string, a ...any) {
-	fmt.Fprintf(s.Talk, "%-10s %s\n", id, fmt.Sprintf(format, a...))
+	s.voice.say(fmt.Sprintf("%-10s %s", id, fmt.Sprintf(format, a...)))
 }
 
 // startHub makes the hub when there is none yet, starts it and waits until it
@@ -167,16 +167,24 @@ func (s *stage) prepare(ctx context.Context) error {
 	if err := s.registerReferences(ctx); err != nil {
 		return err
 	}
-	if s.story.Prepared {
-		return nil
-	}
 	for _, p := range s.players {
-		if err := s.registerDevice(ctx, p); err != nil {
-			return fmt.Errorf("register %s: %w", p.id, err)
+		if !s.story.Registered[p.id] {
+			if err := s.registerDevice(ctx, p); err != nil {
+				return fmt.Errorf("register %s: %w", p.id, err)
+			}
+			s.story.Registered[p.id] = true
+			if err := s.story.save(); err != nil {
+				return err
+			}
+		}
+		if p.maker {
+			continue
+		}
+		if err := s.provision(ctx, p); err != nil {
+			return fmt.Errorf("provision %s: %w", p.id, err)
 		}
 	}
-	s.story.Prepared = true
-	return s.story.save()
+	return nil
 }
 
 // versions of the demo's firmware, by slot.
@@ -327,29 +335,35 @@ func (s *stage) registerImage(ctx context.Context, group identity.Group, version
 	return nil
 }
 
-// registerDevice tells the hub which device will come as which id, and
-// provisions its board: the hub's address and root, and the claim.
+// registerDevice tells the hub which device will come as which id.
 func (s *stage) registerDevice(ctx context.Context, p *player) error {
 	d := operator.AddDevice{ID: identity.Device(p.id), Group: identity.Group(p.group), EK: p.board.EK, Token: p.noTPM}
 	added, err := s.client.AddDevice(ctx, d)
-	if fault.Of(err) == fault.Conflict && err != nil && !p.noTPM {
+	if err != nil && fault.Of(err) == fault.Conflict && !p.noTPM {
 		err = nil // registered before an interruption
 	}
-	if err != nil || p.maker {
+	if err != nil {
 		return err
 	}
-	args := []string{"board", "provision", s.boardDir(p), "--hub", host, "--https-port", strconv.Itoa(s.ports.HTTPS),
-		"--mqtt-port", strconv.Itoa(s.ports.MQTT), "--trust", s.path("hub", "root.pem")}
 	if added.Token != "" {
-		token := s.path("offline", p.id+".token")
-		if err := atomicfile.Write(token, []byte(added.Token+"\n"), 0o600); err != nil {
+		if err := atomicfile.Write(s.token(p), []byte(added.Token+"\n"), 0o600); err != nil {
 			return err
 		}
-		args = append(args, "--token-file", token)
 	}
-	if _, err := run(ctx, s.Program, args...); err != nil {
-		return err
-	}
-	s.say(p.id, "provisioned: the hub's root and address; registered in group %s", p.group)
+	s.say(p.id, "registered in group %s", p.group)
 	return nil
+}
+
+func (s *stage) token(p *player) string { return s.path("offline", p.id+".token") }
+
+// provision puts the hub's address and root, and the claim, into a board: the
+// ports may be others than in the last run.
+func (s *stage) provision(ctx context.Context, p *player) error {
+	args := []string{"enroll", "--provision-only", "--state", filepath.Join(s.boardDir(p), "data"), "--hub", host, "--https-port", strconv.Itoa(s.ports.HTTPS),
+		"--mqtt-port", strconv.Itoa(s.ports.MQTT), "--trust", s.path("hub", "root.pem")}
+	if p.noTPM {
+		args = append(args, "--token-file", s.token(p))
+	}
+	_, err := run(ctx, s.Device, args...)
+	return err
 }

@@ -12,14 +12,14 @@ import (
 
 // story is how far the story got; it outlives the processes.
 type story struct {
-	path     string
-	Prepared bool            `json:"prepared"` // groups, references and devices are registered
-	Tampered map[string]bool `json:"tampered"` // devices whose flash has been modified
-	Ports    ports           `json:"ports"`
+	path       string
+	Registered map[string]bool `json:"registered"` // devices that the hub knows of
+	Tampered   map[string]bool `json:"tampered"`   // devices whose flash has been modified
+	Ports      ports           `json:"ports"`
 }
 
 func loadStory(path string) (*story, error) {
-	s := &story{path: path, Tampered: map[string]bool{}}
+	s := &story{path: path, Registered: map[string]bool{}, Tampered: map[string]bool{}}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil
@@ -29,9 +29,6 @@ func loadStory(path string) (*story, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("story of an earlier run (%s; remove the state directory to start afresh): %w", path, err)
-	}
-	if s.Tampered == nil {
-		s.Tampered = map[string]bool{}
 	}
 	return s, nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -100,15 +102,81 @@ func (s *stage) table(w io.Writer) {
 	_ = t.Flush() // an error of a terminal has nobody to be told
 }
 
-// draw shows the live table in place, where there is a screen.
+// The terminal's own words: another screen and back, and its top cleared.
+const (
+	enterScreen = "\x1b[?1049h"
+	leaveScreen = "\x1b[?1049l"
+	clearScreen = "\x1b[H\x1b[J"
+)
+
+// live switches to the live table, where there is a screen, and returns what
+// switches back.
+func (s *stage) live() (leave func()) {
+	if s.Screen == nil {
+		return func() {}
+	}
+	s.voice.mute(true)
+	_, _ = io.WriteString(s.Screen, enterScreen)
+	return func() {
+		_, _ = io.WriteString(s.Screen, leaveScreen)
+		s.voice.mute(false)
+		s.printTable()
+	}
+}
+
+// draw shows the live table in place, and below it what happened last.
 func (s *stage) draw() {
 	if s.Screen == nil {
 		return
 	}
 	var b strings.Builder
-	b.WriteString("\x1b[s\x1b[H\x1b[J") // save, home, clear
-	fmt.Fprintf(&b, "Holdfast  %s  (Ctrl-C ends)\n\n", time.Now().Format(time.TimeOnly))
+	fmt.Fprintf(&b, "%sHoldfast  %s\n\n", clearScreen, time.Now().Format(time.TimeOnly))
 	s.table(&b)
-	fmt.Fprintf(&b, "\nexport HOLDFAST_PROFILE=%s\nbin/holdfast fleet show pump-03\n", s.profile())
+	fmt.Fprintf(&b, "\n%s\n", s.invitation())
+	for _, line := range s.voice.last() {
+		b.WriteString("\n" + line)
+	}
 	_, _ = io.WriteString(s.Screen, b.String())
+}
+
+// invitation says what to try while the fleet is up.
+func (s *stage) invitation() string {
+	return fmt.Sprintf("Everything stays up. Ctrl-C ends it; the same command resumes the same fleet. In another terminal:\n"+
+		"  export HOLDFAST_PROFILE=%s\n  bin/holdfast fleet show pump-03\n  bin/holdfast events --follow", s.profile())
+}
+
+// remembered is how many lines the live view shows of what happened.
+const remembered = 8
+
+// voice says what happens, from several goroutines: to a writer, or while the
+// live table is up into a short memory.
+type voice struct {
+	out io.Writer
+
+	mu    sync.Mutex
+	muted bool
+	lines []string
+}
+
+func (v *voice) say(line string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.muted {
+		fmt.Fprintln(v.out, line)
+		return
+	}
+	v.lines = append(v.lines, time.Now().Format(time.TimeOnly)+"  "+line)
+	v.lines = v.lines[max(0, len(v.lines)-remembered):]
+}
+
+func (v *voice) mute(on bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.muted = on
+}
+
+func (v *voice) last() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.lines)
 }

@@ -170,7 +170,7 @@ func (h *hub) Exchange(ctx context.Context, s *gateway.Session, op string, paylo
 		h.log.WarnContext(ctx, "no channel binding", "device", s.Device(), "err", err)
 		exporter = nil
 	}
-	return h.verifier.Exchange(ctx, verifierPeer(s.Device(), "mqtt "+s.ID(), exporter), "attest/"+op, payload)
+	return h.verifier.Exchange(ctx, verifierPeer(s.Device(), "mqtt "+s.ID(), exporter), op, payload)
 }
 
 // SessionOpened implements gateway.Observer.
