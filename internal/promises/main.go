@@ -1,0 +1,169 @@
+// Command promises holds the output of the benchmarks against what the project
+// promises of its speed, and prints a table in Markdown. A must is a promise,
+// an aim is where we want to be; both are compared with a limit measured in the
+// same run, on the same machine.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// promise is a row of the table: a figure of the run and the bound it is under.
+type promise struct {
+	what   string
+	figure func(run) (float64, bool)
+	unit   string
+	bound  float64
+	least  bool // the bound is the least that is good, not the most
+	must   bool
+}
+
+// promises are those of the first path: see "Speed" in docs/ARCHITECTURE.md.
+func promises() []promise {
+	const gateway, appraise = "holdfast/hub/gateway.Benchmark", "holdfast/appraise.Benchmark"
+	return []promise{
+		{"mutual TLS 1.3 handshake and CONNECT, of a bare crypto/tls server (wall time)", metric(gateway+"Handshake/ratio", "of-bare"), "of bare", 0.85, true, true},
+		{"the same by processor time", metric(gateway+"Handshake/ratio", "of-bare-by-cpu"), "of bare", 0.85, true, true},
+		{"appraisal of a board's evidence, of the bare library calls", ratio(appraise+"Appraise/bare/board", appraise+"Appraise/appraise/board"), "of bare", 0.8, true, true},
+		{"appraisal of a UEFI machine's evidence, of the bare library calls", ratio(appraise+"Appraise/bare/uefi", appraise+"Appraise/appraise/uefi"), "of bare", 0.8, true, true},
+		{"verdicts recorded (appraised, stored, fsynced), one after another", metric("holdfast/hub/verifier.BenchmarkAttest", "verdicts/s"), "/s", 0, true, false},
+		{"revocation to closed socket, p99, 1,000 sessions idle", metric(gateway+"Revoke/busy=0", "p99-ms"), "ms", 50, false, true},
+		{"the same with 100 of them busy", metric(gateway+"Revoke/busy=100", "p99-ms"), "ms", 50, false, true},
+		{"resident memory of an idle connection", metric(gateway+"Idle", "KiB/conn"), "KiB", 24, false, false},
+		{"certificates issued (checked, recorded, fsynced), of bare x509.CreateCertificate", ratio("holdfast/hub/issuer.BenchmarkIssueOperational/bare", "holdfast/hub/issuer.BenchmarkIssueOperational/issuer"), "of bare", 0.5, true, false},
+		{"device program, stripped", metric("size", "MB"), "MB", 15, false, true},
+		{"device program, resident while connected", metric("holdfast/test/durability.BenchmarkDevice", "MB-resident"), "MB", 30, false, true},
+	}
+}
+
+// run has the figures of a run: benchmark, then unit.
+type run map[string]map[string]float64
+
+func metric(bench, unit string) func(run) (float64, bool) {
+	return func(r run) (float64, bool) {
+		v, ok := r[bench][unit]
+		return v, ok
+	}
+}
+
+// ratio is how many times as fast as bare a benchmark is.
+func ratio(bare, ours string) func(run) (float64, bool) {
+	return func(r run) (float64, bool) {
+		a, okA := r[bare]["ns/op"]
+		b, okB := r[ours]["ns/op"]
+		return a / b, okA && okB && b > 0
+	}
+}
+
+// procs is the number of processors that go test puts behind a name.
+var procs = regexp.MustCompile(`-\d+$`)
+
+// read reads what go test printed. Where a benchmark ran more than once the
+// median counts.
+func read(in io.Reader) (run, error) {
+	all := map[string]map[string][]float64{}
+	pkg := ""
+	s := bufio.NewScanner(in)
+	for s.Scan() {
+		f := strings.Fields(s.Text())
+		switch {
+		case len(f) == 2 && f[0] == "pkg:":
+			pkg = f[1]
+		case len(f) >= 4 && strings.HasPrefix(f[0], "Benchmark"):
+			name := pkg + "." + procs.ReplaceAllString(f[0], "")
+			for i := 2; i+1 < len(f); i += 2 {
+				v, err := strconv.ParseFloat(f[i], 64)
+				if err != nil {
+					return nil, fmt.Errorf("line %q: %w", s.Text(), err)
+				}
+				if all[name] == nil {
+					all[name] = map[string][]float64{}
+				}
+				all[name][f[i+1]] = append(all[name][f[i+1]], v)
+			}
+		}
+	}
+	r := run{}
+	for name, units := range all {
+		r[name] = map[string]float64{}
+		for unit, vs := range units {
+			r[name][unit] = median(vs)
+		}
+	}
+	return r, s.Err()
+}
+
+// median returns the middle of vs, which has at least one element.
+func median(vs []float64) float64 {
+	s := slices.Sorted(slices.Values(vs))
+	if n := len(s); n%2 == 0 {
+		return (s[n/2-1] + s[n/2]) / 2
+	}
+	return s[len(s)/2]
+}
+
+// table prints the promises and how they came out.
+func table(w io.Writer, r run) {
+	fmt.Fprintln(w, "| what | figure | bound | | |\n|---|---|---|---|---|")
+	for _, p := range promises() {
+		kind := "aim"
+		if p.must {
+			kind = "must"
+		}
+		v, ok := p.figure(r)
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", p.what, text(v, p.unit, ok), p.limit(), kind, p.outcome(v, ok))
+	}
+}
+
+func text(v float64, unit string, ok bool) string {
+	if !ok {
+		return "-"
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64) + " " + unit
+}
+
+func (p promise) limit() string {
+	switch {
+	case p.bound == 0:
+		return "-"
+	case p.least:
+		return fmt.Sprintf("at least %g", p.bound)
+	}
+	return fmt.Sprintf("at most %g", p.bound)
+}
+
+func (p promise) outcome(v float64, ok bool) string {
+	switch {
+	case !ok:
+		return "not measured in this run"
+	case p.bound == 0:
+		return ""
+	case p.least == (v >= p.bound) || v == p.bound:
+		return "met"
+	}
+	return "**missed**"
+}
+
+// deviceSize adds the size of the device program to a run.
+func deviceSize(r run, path string) {
+	if info, err := os.Stat(path); err == nil {
+		r["size"] = map[string]float64{"MB": float64(info.Size()) / 1e6}
+	}
+}
+
+func main() {
+	r, err := read(os.Stdin)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+	deviceSize(r, "bin/holdfast-device")
+	table(os.Stdout, r)
+}
