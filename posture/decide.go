@@ -83,7 +83,7 @@ func judge(q Requirement, r measure.Row, now time.Time, first bool) Outcome {
 	case age < -Skew:
 		return o(Weak, "stale: the evidence is from %s ahead of the hub's clock: %s", (-age).Round(time.Second), r.Reason)
 	}
-	return o(Met, "%s", r.Reason)
+	return Outcome{Measure: q.Measure, Standing: Met, Reason: r.Reason}
 }
 
 // worse returns the lower of two standings.

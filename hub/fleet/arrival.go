@@ -290,6 +290,7 @@ func (f *Fleet) refuseStranger(ctx context.Context, s birth.Showing, reason stri
 // what its TPM is, and its group; or a fault of kind Denied when the device has
 // no such key or is revoked.
 func (f *Fleet) Attester(ctx context.Context, id identity.Device) (ak []byte, class birth.Class, g operator.Group, err error) {
+	defer f.locks.lock(id)()
 	r, g, err := f.load(ctx, id)
 	if err != nil {
 		return nil, "", g, err

@@ -38,7 +38,13 @@ func (f *Fleet) changeLocked(ctx context.Context, id identity.Device, do act) (p
 	if err != nil {
 		return posture.Report{}, err
 	}
+	return f.changeLoaded(ctx, r, g, do)
+}
+
+// changeLoaded is changeLocked for who has read the device and its group.
+func (f *Fleet) changeLoaded(ctx context.Context, r Record, g operator.Group, do act) (posture.Report, error) {
 	before := r
+	var err error
 	r.Rows = maps.Clone(r.Rows)
 	if r.Rows == nil {
 		r.Rows = make(map[posture.Source][]measure.Row)
@@ -52,9 +58,9 @@ func (f *Fleet) changeLocked(ctx context.Context, id identity.Device, do act) (p
 	return f.settle(ctx, g, before, r, es)
 }
 
-// load reads a device and its group.
+// load reads a device and its group, for who holds the device's lock.
 func (f *Fleet) load(ctx context.Context, id identity.Device) (Record, operator.Group, error) {
-	r, err := f.cfg.Store.Device(ctx, id)
+	r, err := f.read(ctx, id)
 	if err != nil {
 		return Record{}, operator.Group{}, err
 	}
@@ -97,7 +103,7 @@ func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, 
 		f.enforce(ctx, r, s, mode, reasons(r, d, s, isLive))
 	}
 	if changed || len(es) > 0 || !reflect.DeepEqual(before, r) {
-		if err := f.cfg.Store.SaveDevice(ctx, r, es); err != nil {
+		if err := f.write(ctx, r, es); err != nil {
 			return posture.Report{}, fmt.Errorf("save device %s: %w", r.ID, err)
 		}
 	}

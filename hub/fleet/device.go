@@ -143,6 +143,7 @@ func (f *Fleet) unclaimed(ctx context.Context, ek identity.Digest, id identity.D
 
 // Device returns a device as operators see it, or a fault of kind NotFound.
 func (f *Fleet) Device(ctx context.Context, id identity.Device) (operator.Device, error) {
+	defer f.locks.lock(id)()
 	r, g, err := f.load(ctx, id)
 	if err != nil {
 		return operator.Device{}, err

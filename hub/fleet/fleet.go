@@ -22,6 +22,7 @@ import (
 
 	"holdfast/access"
 	"holdfast/identity"
+	"holdfast/operator"
 	"holdfast/pki"
 	"holdfast/posture"
 )
@@ -71,6 +72,8 @@ type Fleet struct {
 
 	mu        sync.Mutex
 	live      map[identity.Device]live
+	records   map[identity.Device]Record
+	groups    map[identity.Group]operator.Group
 	strangers strangers
 }
 
@@ -89,7 +92,7 @@ func New(cfg Config) (*Fleet, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device]live)}, nil
+	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device]live), records: make(map[identity.Device]Record), groups: make(map[identity.Group]operator.Group)}, nil
 }
 
 // Recheck is how often the devices with a session are decided on again: time

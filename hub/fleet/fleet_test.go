@@ -32,7 +32,7 @@ import (
 // world is a fleet on a real store, with a clock and everything it acts on.
 type world struct {
 	*fleet.Fleet
-	t      *testing.T
+	t      testing.TB
 	path   string
 	store  *store.Store
 	ledger *book
@@ -43,7 +43,7 @@ type world struct {
 	now time.Time
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, path: filepath.Join(t.TempDir(), "hub.db"), now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
 	w.ledger = &book{}
 	w.gate = &gate{modes: map[identity.Device]access.Mode{}}
@@ -305,7 +305,7 @@ func (w *world) healthy(id identity.Device, g identity.Group) pki.Peer {
 }
 
 // ca makes a CA certificate that changes then may spoil.
-func ca(t *testing.T, cn string, now time.Time, change func(*x509.Certificate)) *x509.Certificate {
+func ca(t testing.TB, cn string, now time.Time, change func(*x509.Certificate)) *x509.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -31,16 +31,36 @@ func (f *Fleet) Group(ctx context.Context, id identity.Group) (operator.Group, e
 }
 
 func (f *Fleet) group(ctx context.Context, id identity.Group) (operator.Group, error) {
+	f.mu.Lock()
+	g, ok := f.groups[id]
+	f.mu.Unlock()
+	if ok {
+		return g, nil
+	}
 	gs, err := f.cfg.Store.Groups(ctx)
 	if err != nil {
 		return operator.Group{}, err
 	}
 	for _, g := range gs {
 		if g.ID == id {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if now, ok := f.groups[id]; ok {
+				return now, nil // SetGroup was here meanwhile
+			}
+			f.groups[id] = g
 			return g, nil
 		}
 	}
 	return operator.Group{}, fault.New(fault.NotFound, "there is no group %q", id)
+}
+
+// remember keeps a group in memory: each decision needs one, and only SetGroup
+// changes them. What is remembered is never changed itself.
+func (f *Fleet) remember(g operator.Group) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.groups[g.ID] = g
 }
 
 // SetGroup makes a group or changes one. Without a policy a new group gets the
@@ -68,6 +88,7 @@ func (f *Fleet) SetGroup(ctx context.Context, by string, id identity.Group, s op
 	if err := f.cfg.Store.SaveGroup(ctx, g, []Event{event}); err != nil {
 		return operator.Group{}, err
 	}
+	f.remember(g)
 	f.handOver(ctx)
 	return g, f.redecide(ctx, id)
 }

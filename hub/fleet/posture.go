@@ -16,9 +16,9 @@ import (
 // renewable credentials.
 const MaxRenewable = 7 * 24 * time.Hour
 
-// keep is how many unexpired certificates a device may hold: more than one
+// maxCertificates is how many unexpired certificates a device may hold: more than one
 // only when answers to renewals were lost.
-const keep = 16
+const maxCertificates = 16
 
 // Report takes in what a source has seen of a device: rows replace what that
 // source said before. It decides anew, has the ledger record what changed, cuts
@@ -40,6 +40,7 @@ func (f *Fleet) Report(ctx context.Context, id identity.Device, s posture.Source
 
 // Current returns how a device stands, in the form in which it is told.
 func (f *Fleet) Current(ctx context.Context, id identity.Device) (posture.Report, error) {
+	defer f.locks.lock(id)()
 	r, g, err := f.load(ctx, id)
 	if err != nil {
 		return posture.Report{}, err
@@ -89,7 +90,7 @@ func (f *Fleet) Certificate(ctx context.Context, id identity.Device, c Certifica
 		now := f.now()
 		c.NotBefore, c.NotAfter = c.NotBefore.UTC(), c.NotAfter.UTC()
 		r.Certificates = append([]Certificate{c}, unexpired(r.Certificates, now)...)
-		r.Certificates = r.Certificates[:min(len(r.Certificates), keep)]
+		r.Certificates = r.Certificates[:min(len(r.Certificates), maxCertificates)]
 		if r.Provisional.IsZero() {
 			r.Provisional = c.NotAfter
 		}

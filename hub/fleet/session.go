@@ -122,13 +122,14 @@ func (f *Fleet) SessionOpened(ctx context.Context, p pki.Peer, session string, m
 		return posture.Report{}, err
 	}
 	defer f.locks.lock(p.Device)()
-	if _, _, err := f.admit(ctx, p); err != nil {
+	r, g, err := f.admit(ctx, p)
+	if err != nil {
 		return posture.Report{}, err
 	}
 	f.mu.Lock()
 	f.live[p.Device] = live{session: session, class: p.Class, mode: mode}
 	f.mu.Unlock()
-	report, err := f.changeLocked(ctx, p.Device, func(r *Record, g operator.Group) ([]Event, error) {
+	report, err := f.changeLoaded(ctx, r, g, func(r *Record, g operator.Group) ([]Event, error) {
 		now := f.now()
 		if r.Class == "" && p.Class == pki.Maker {
 			r.Class = birth.Maker

@@ -1,0 +1,43 @@
+package fleet_test
+
+import (
+	"testing"
+
+	"holdfast/access"
+	"holdfast/measure"
+	"holdfast/posture"
+)
+
+// BenchmarkAdmit is what the registry costs a connection that changes nothing.
+func BenchmarkAdmit(b *testing.B) {
+	w := newWorld(b)
+	p := w.healthy("pump-01", "pumps")
+	rows := w.handshake()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := w.Admit(b.Context(), p); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := w.SessionOpened(b.Context(), p, "s1", access.Full, rows); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkVerdict is a verdict that changes: written, recorded, acted on.
+func BenchmarkVerdict(b *testing.B) {
+	w := newWorld(b)
+	w.healthy("pump-01", "pumps")
+	good := w.appraisal()
+	bad := w.rows(measure.Fail, measure.Attested, measure.AppDebug)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		rows := good
+		if i%2 == 0 {
+			rows = bad
+		}
+		if _, err := w.Report(b.Context(), "pump-01", posture.Attestation, rows); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

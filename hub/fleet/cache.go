@@ -1,0 +1,52 @@
+package fleet
+
+import (
+	"context"
+
+	"holdfast/identity"
+)
+
+// maxRecords bounds how many records are kept in memory, some 6 KiB each.
+const maxRecords = 2048
+
+// read returns a device's record for who holds its lock: from memory where it
+// was read or written lately. That is exact because one process at a time
+// works on a store, and records change under the device's lock alone. What is
+// in memory is never changed itself.
+func (f *Fleet) read(ctx context.Context, id identity.Device) (Record, error) {
+	f.mu.Lock()
+	r, ok := f.records[id]
+	f.mu.Unlock()
+	if ok {
+		return r, nil
+	}
+	r, err := f.cfg.Store.Device(ctx, id)
+	if err == nil {
+		f.keep(r)
+	}
+	return r, err
+}
+
+// write saves a device's record for who holds its lock.
+func (f *Fleet) write(ctx context.Context, r Record, es []Event) error {
+	if err := f.cfg.Store.SaveDevice(ctx, r, es); err != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.records, r.ID) // it may have been written or not
+		return err
+	}
+	f.keep(r)
+	return nil
+}
+
+func (f *Fleet) keep(r Record) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, known := f.records[r.ID]; !known && len(f.records) >= maxRecords {
+		for other := range f.records {
+			delete(f.records, other) // any one: the next reader fetches it again
+			break
+		}
+	}
+	f.records[r.ID] = r
+}
