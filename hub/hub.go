@@ -196,7 +196,7 @@ func (h *hub) buildStream(ctx context.Context, dir string) error {
 	var err error
 	h.stream, err = stream.New(ctx, stream.Config{
 		Dir: filepath.Join(dir, streamDir), MaxAge: time.Duration(h.cfg.RetentionAge), MaxBytes: h.cfg.RetentionBytes,
-		Log: h.component("stream"),
+		Log: h.component("stream"), WithoutSyncUnsafe: acknowledgeUnsynced,
 	})
 	return err
 }

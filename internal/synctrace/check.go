@@ -18,10 +18,14 @@ type Window struct {
 }
 
 // Rule says what a trace is checked for. A write on a connection is covered
-// when, after the request, something was written to a file under Dir, and then
-// an fsync or fdatasync of that file returned 0, both before the write.
+// when, after the request, something was written to one of the state's files,
+// and then an fsync or fdatasync of that file returned 0, both before the write.
 type Rule struct {
-	Dir     string   // directory of the state, with links resolved
+	// Dir is the directory of the state's files, with links resolved; Files, in
+	// its place, what their paths begin with, as those of a database and its
+	// journals do.
+	Dir     string
+	Files   string
 	Windows []Window // the exchanges; nil: each answer on each connection to Server
 	Server  netip.AddrPort
 }
@@ -99,6 +103,14 @@ func (r Rule) checkServer(calls []Call) (acks int, found []Violation) {
 	return acks, found
 }
 
+// holds reports whether a file is part of the state.
+func (r Rule) holds(path string) bool {
+	if r.Files != "" {
+		return strings.HasPrefix(path, r.Files)
+	}
+	return strings.HasPrefix(path, strings.TrimSuffix(r.Dir, "/")+"/")
+}
+
 // uncovered says why an acknowledgement is not covered, or "".
 func (r Rule) uncovered(calls []Call, ack Call, since func(Call) bool) string {
 	written := map[string]int{} // file: last line of its first write since the request
@@ -106,7 +118,7 @@ func (r Rule) uncovered(calls []Call, ack Call, since func(Call) bool) string {
 		if c.Start >= ack.Start {
 			break
 		}
-		if !strings.HasPrefix(c.Path, strings.TrimSuffix(r.Dir, "/")+"/") || c.End == 0 || c.Result < 0 || !since(c) {
+		if !r.holds(c.Path) || c.End == 0 || c.Result < 0 || !since(c) {
 			continue
 		}
 		first, ok := written[c.Path]

@@ -84,6 +84,24 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A database's journal is a file beside it: it is part of the state, the
+// stream in the same directory is not.
+func TestCheckFiles(t *testing.T) {
+	for file, want := range map[string]string{"/state/hub.db": "", "/state/hub.db-wal": "", "/state/msgs/1.blk": "anything"} {
+		text := trace(`1 read(`+sock+`, ""..., 9) = 9`, `2 pwrite64(11<`+file+`>, ""..., 9, 0) = 9`,
+			`2 fsync(11<`+file+`>) = 0`, `1 write(`+sock+`, ""..., 4) = 4`)
+		calls, err := synctrace.Parse(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rule := synctrace.Rule{Files: "/state/hub.db", Server: netip.MustParseAddrPort("127.0.0.1:8883")}
+		acks, found := synctrace.Check(calls, rule)
+		if acks != 1 || (want == "") != (len(found) == 0) || want != "" && !strings.Contains(found[0].String(), want) {
+			t.Errorf("%s: %d acknowledgements, %v, want %q", file, acks, found, want)
+		}
+	}
+}
+
 func TestCheckWindows(t *testing.T) {
 	text := trace(
 		`1 read(`+sock+`, ""..., 4096) = 900`, // the handshake

@@ -1,0 +1,5 @@
+//go:build unsafe_nosync
+
+package store
+
+const synchronous = "OFF"

@@ -1,0 +1,5 @@
+//go:build unsafe_nosync
+
+package hub
+
+const acknowledgeUnsynced = true
