@@ -280,8 +280,13 @@ func (k *keys) Attest(identity.Digest, crypto.Signer) (evidence.Attestation, err
 
 type noise world
 
-func (n *noise) Start() error { return n.healthy }
-func (n *noise) Err() error   { return n.healthy }
+func (n *noise) Start() error { return n.Err() }
+
+func (n *noise) Err() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.healthy
+}
 
 type timepiece world
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,7 @@ import (
 
 type dog struct {
 	armed time.Duration
-	fed   int
+	fed   atomic.Int64
 	err   error
 }
 
@@ -31,14 +32,20 @@ func (d *dog) Arm(t time.Duration) error {
 }
 
 func (d *dog) Feed() error {
-	d.fed++
+	d.fed.Add(1)
 	return nil
 }
 
-type toggle struct{ err error }
+type toggle struct{ broken atomic.Bool }
 
-func (*toggle) Name() string   { return "toggle" }
-func (t *toggle) Check() error { return t.err }
+func (*toggle) Name() string { return "toggle" }
+
+func (t *toggle) Check() error {
+	if t.broken.Load() {
+		return errors.New("broken")
+	}
+	return nil
+}
 
 // watch runs a guard in a bubble beside f.
 func watch(t *testing.T, d *dog, c *toggle, f func(g *guard.Guard)) {
@@ -68,8 +75,8 @@ func TestFedEveryThirdOfTheTimeout(t *testing.T) {
 	d, c := &dog{}, &toggle{}
 	watch(t, d, c, func(g *guard.Guard) {
 		pass(time.Minute)
-		if d.armed != 30*time.Second || d.fed != 6 {
-			t.Errorf("armed for %v, fed %d times in a minute", d.armed, d.fed)
+		if d.armed != 30*time.Second || d.fed.Load() != 6 {
+			t.Errorf("armed for %v, fed %d times in a minute", d.armed, d.fed.Load())
 		}
 		r := g.Report()
 		if !r.Armed || r.Timeout != 30 {
@@ -85,18 +92,18 @@ func TestNotFedWhileACheckFails(t *testing.T) {
 	d, c := &dog{}, &toggle{}
 	watch(t, d, c, func(g *guard.Guard) {
 		pass(15 * time.Second)
-		fed := d.fed
-		c.err = errors.New("broken")
+		fed := d.fed.Load()
+		c.broken.Store(true)
 		pass(time.Minute)
-		if fed == 0 || d.fed != fed {
-			t.Errorf("fed %d times, then %d", fed, d.fed)
+		if fed == 0 || d.fed.Load() != fed {
+			t.Errorf("fed %d times, then %d", fed, d.fed.Load())
 		}
 		if g.Report().Checks["toggle"] {
 			t.Error("the failed check is reported as passed")
 		}
-		c.err = nil
+		c.broken.Store(false)
 		pass(15 * time.Second)
-		if d.fed == fed {
+		if d.fed.Load() == fed {
 			t.Error("not fed after the check passes again")
 		}
 	})
@@ -106,8 +113,8 @@ func TestWatchdogThatCannotBeArmedIsReported(t *testing.T) {
 	d := &dog{err: errors.New("busy")}
 	watch(t, d, &toggle{}, func(g *guard.Guard) {
 		pass(time.Minute)
-		if r := g.Report(); r.Armed || r.Timeout != 0 || d.fed != 0 {
-			t.Errorf("report %+v, fed %d", r, d.fed)
+		if r := g.Report(); r.Armed || r.Timeout != 0 || d.fed.Load() != 0 {
+			t.Errorf("report %+v, fed %d", r, d.fed.Load())
 		}
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -430,7 +429,7 @@ func TestBeatFollowsProgress(t *testing.T) {
 		b := &broker{conn: far, answer: obliging}
 		go b.run()
 		beats := make(chan string, 1000)
-		s, err := link.Open(t.Context(), plain{near}, link.Config{Device: "p", Beat: func() { beats <- fmt.Sprint("beat") }})
+		s, err := link.Open(t.Context(), plain{near}, link.Config{Device: "p", Beat: func() { beats <- "beat" }})
 		if err != nil {
 			t.Fatal(err)
 		}
