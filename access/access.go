@@ -4,6 +4,8 @@
 package access
 
 import (
+	"slices"
+
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/iothub"
@@ -16,27 +18,37 @@ type Mode string
 const (
 	Full       Mode = "full"
 	Quarantine Mode = "quarantine" // attestation, posture and logs only
+	Provision  Mode = "provision"  // a session with DPS: registration only
 )
+
+// closed refuses what m is not open for, and what is no mode at all.
+func closed(m Mode, open ...Mode) error {
+	switch {
+	case slices.Contains(open, m):
+		return nil
+	case m == Full || m == Quarantine || m == Provision:
+		return fault.New(fault.Denied, "not open in %s", m)
+	}
+	return fault.New(fault.Denied, "session is not open")
+}
 
 // MaxSubscriptions is the most subscriptions of one session.
 const MaxSubscriptions = 64
 
 // Publish returns why a session of d in mode m may not publish to t, or nil.
 func Publish(d identity.Device, m Mode, t iothub.Topic) error {
-	if m != Full && m != Quarantine {
-		return fault.New(fault.Denied, "session is not open")
-	}
 	switch t := t.(type) {
 	case iothub.Events:
 		if t.Device != d {
 			return fault.New(fault.Denied, "topic of device %s", t.Device)
 		}
-		if m != Full {
-			return fault.New(fault.Denied, "telemetry in quarantine")
-		}
-		return nil
+		return closed(m, Full)
+	case iothub.TwinGet, iothub.ReportedPatch, iothub.MethodResult, iothub.IssueCertificate:
+		return closed(m, Full)
 	case iothub.Attest, iothub.Logs:
-		return nil
+		return closed(m, Full, Quarantine)
+	case iothub.Register, iothub.OperationStatus:
+		return closed(m, Provision)
 	}
 	return fault.New(fault.Denied, "topic is not a device's to publish")
 }
@@ -46,18 +58,16 @@ func Publish(d identity.Device, m Mode, t iothub.Topic) error {
 // the forms that the protocol has; the form with "+" for the device is granted
 // as the device's own.
 func Subscribe(d identity.Device, m Mode, filter string) (string, error) {
-	if m != Full && m != Quarantine {
-		return "", fault.New(fault.Denied, "session is not open")
-	}
 	own := iothub.DeviceboundFilter(d)
 	switch filter {
 	case iothub.AttestFilter, iothub.PostureFilter:
-		return filter, nil
+		return filter, closed(m, Full, Quarantine)
+	case iothub.TwinFilter, iothub.DesiredFilter, iothub.MethodFilter, iothub.CredentialFilter:
+		return filter, closed(m, Full)
+	case iothub.RegisterFilter:
+		return filter, closed(m, Provision)
 	case iothub.AnyDeviceboundFilter, own:
-		if m != Full {
-			return "", fault.New(fault.Denied, "messages in quarantine")
-		}
-		return own, nil
+		return own, closed(m, Full)
 	}
 	return "", fault.New(fault.Denied, "filter is unknown")
 }

@@ -27,6 +27,18 @@ func TestPublish(t *testing.T) {
 		{"$hub/logs/?$first=1", true, true},
 		{"$hub/attest/res/200/?$rid=1", false, false},
 		{"$hub/posture/?$version=1", false, false},
+		{"$iothub/twin/GET/?$rid=1", true, false},
+		{"$iothub/twin/PATCH/properties/reported/?$rid=1", true, false},
+		{"$iothub/methods/res/200/?$rid=1", true, false},
+		{"$iothub/credentials/POST/issueCertificate/?$rid=1", true, false},
+		{"devices/pump-01/messages/devicebound/", false, false},
+		{"$iothub/twin/PATCH/properties/desired/?$version=1", false, false},
+		{"$iothub/twin/res/200/?$rid=1", false, false},
+		{"$iothub/methods/POST/a/?$rid=1", false, false},
+		{"$iothub/credentials/res/200/?$rid=1", false, false},
+		{"$dps/registrations/PUT/iotdps-register/?$rid=1", false, false},
+		{"$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1&operationId=o", false, false},
+		{"$dps/registrations/res/200/?$rid=1", false, false},
 	} {
 		topic, err := iothub.ParseTopic(c.topic)
 		if err != nil {
@@ -34,6 +46,8 @@ func TestPublish(t *testing.T) {
 		}
 		check(t, c.topic, access.Full, access.Publish(self, access.Full, topic), c.full)
 		check(t, c.topic, access.Quarantine, access.Publish(self, access.Quarantine, topic), c.quarantine)
+		request := strings.HasPrefix(c.topic, "$dps/registrations/PUT/") || strings.HasPrefix(c.topic, "$dps/registrations/GET/")
+		check(t, c.topic, access.Provision, access.Publish(self, access.Provision, topic), request)
 		check(t, c.topic, "", access.Publish(self, "", topic), false)
 		check(t, c.topic, "FULL", access.Publish(self, "FULL", topic), false)
 	}
@@ -49,6 +63,14 @@ func TestSubscribe(t *testing.T) {
 		{"$hub/posture/#", true, true},
 		{"devices/pump-01/messages/devicebound/#", true, false},
 		{"devices/+/messages/devicebound/#", true, false},
+		{"$iothub/twin/res/#", true, false},
+		{"$iothub/twin/PATCH/properties/desired/#", true, false},
+		{"$iothub/methods/POST/#", true, false},
+		{"$iothub/credentials/res/#", true, false},
+		{"$dps/registrations/res/#", false, false},
+		{"$iothub/#", false, false},
+		{"$iothub/twin/#", false, false},
+		{"$iothub/methods/res/#", false, false},
 		{"devices/pump-02/messages/devicebound/#", false, false},
 		{"devices/pump-01/messages/events/#", false, false},
 		{"devices/+/messages/events/#", false, false},
@@ -63,7 +85,7 @@ func TestSubscribe(t *testing.T) {
 		{"$SYS/#", false, false},
 		{"", false, false},
 	} {
-		for m, open := range map[access.Mode]bool{access.Full: c.full, access.Quarantine: c.quarantine, "": false} {
+		for m, open := range map[access.Mode]bool{access.Full: c.full, access.Quarantine: c.quarantine, access.Provision: c.filter == iothub.RegisterFilter, "": false} {
 			got, err := access.Subscribe(self, m, c.filter)
 			check(t, c.filter, m, err, open)
 			if want := strings.Replace(c.filter, "+", string(self), 1); open && got != want {

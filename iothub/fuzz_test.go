@@ -18,6 +18,13 @@ func FuzzTopic(f *testing.F) {
 	f.Add("$hub/attest/res/200/?$rid=1")
 	f.Add("$hub/logs/?$first=1")
 	f.Add("$hub/posture/?$version=1")
+	f.Add("devices/pump-01/messages/devicebound/%24.to=%2F")
+	f.Add("$iothub/twin/res/204/?$rid=1&$version=2")
+	f.Add("$iothub/methods/POST/reboot/?$rid=1a")
+	f.Add("$iothub/methods/res/-1/?$rid=1a")
+	f.Add("$iothub/credentials/POST/issueCertificate/?$rid=1")
+	f.Add("$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1&operationId=4.a")
+	f.Add("$dps/registrations/res/202/?$rid=1&retry-after=3")
 	f.Fuzz(func(t *testing.T, s string) {
 		topic, err := iothub.ParseTopic(s)
 		if err != nil {
@@ -58,9 +65,14 @@ func FuzzBag(f *testing.F) {
 // FuzzUsername checks that no user name makes the parser panic.
 func FuzzUsername(f *testing.F) {
 	f.Add("hub.example.com:8883/pump-01/?api-version=2021-04-12&DeviceClientType=x%2F1")
+	f.Add("0ne001/registrations/pump-01/api-version=2019-03-31&ClientVersion=x")
 	f.Fuzz(func(t *testing.T, s string) {
-		if u, err := iothub.ParseUsername(s); err == nil && !strings.Contains(s, "/"+string(u.Device)+"/") {
+		u, err := iothub.ParseUsername(s)
+		if err == nil && !strings.Contains(s, "/"+string(u.Device)+"/") {
 			t.Fatalf("%q names %q", s, u.Device)
+		}
+		if r, rerr := iothub.ParseRegistration(s); rerr == nil && (err == nil || !strings.Contains(s, "/"+string(r.ID)+"/")) {
+			t.Fatalf("%q names %q with DPS and %q with the hub", s, r.ID, u.Device)
 		}
 	})
 }

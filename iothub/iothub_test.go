@@ -24,6 +24,20 @@ func TestParseTopic(t *testing.T) {
 		{"$hub/attest/res/422/?$rid=1", iothub.AttestResult{Status: 422, RequestID: "1"}},
 		{"$hub/posture/?$version=12", iothub.Posture{Version: 12}},
 		{"$hub/logs/?$first=18446744073709551615", iothub.Logs{First: 1<<64 - 1}},
+		{"devices/pump-01/messages/devicebound/%24.mid=1", iothub.Devicebound{Device: "pump-01", Bag: iothub.Bag{{Key: "$.mid", Value: "1"}}}},
+		{"$iothub/twin/GET/?$rid=2", iothub.TwinGet{RequestID: "2"}},
+		{"$iothub/twin/PATCH/properties/reported/?$rid=reported_prop", iothub.ReportedPatch{RequestID: "reported_prop"}},
+		{"$iothub/twin/res/200/?$rid=2", iothub.TwinResult{Status: 200, RequestID: "2"}},
+		{"$iothub/twin/res/204/?$rid=3&$version=2", iothub.TwinResult{Status: 204, RequestID: "3", Version: 2}},
+		{"$iothub/twin/PATCH/properties/desired/?$version=2", iothub.DesiredPatch{Version: 2}},
+		{"$iothub/methods/POST/thermostat1*getMaxMinReport/?$rid=1a", iothub.MethodCall{Name: "thermostat1*getMaxMinReport", RequestID: "1a"}},
+		{"$iothub/methods/res/-7/?$rid=1a", iothub.MethodResult{Status: -7, RequestID: "1a"}},
+		{"$iothub/credentials/POST/issueCertificate/?$rid=1", iothub.IssueCertificate{RequestID: "1"}},
+		{"$iothub/credentials/res/202/?$rid=1", iothub.CredentialResult{Status: 202, RequestID: "1"}},
+		{"$dps/registrations/PUT/iotdps-register/?$rid=1", iothub.Register{RequestID: "1"}},
+		{"$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1&operationId=4.ab.c-d", iothub.OperationStatus{RequestID: "1", OperationID: "4.ab.c-d"}},
+		{"$dps/registrations/res/202/?$rid=1&retry-after=3", iothub.RegisterResult{Status: 202, RequestID: "1", RetryAfter: 3}},
+		{"$dps/registrations/res/401/?$rid=1", iothub.RegisterResult{Status: 401, RequestID: "1"}},
 	} {
 		got, err := iothub.ParseTopic(c.topic)
 		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
@@ -43,7 +57,7 @@ func TestParseTopicRefuses(t *testing.T) {
 		"", "/", "devices", "devices/", "devices//messages/events/", "telemetry",
 		"Devices/pump-01/messages/events/", "devices/pump-01/Messages/events/",
 		"devices/pump-01/messages/eventsx", "devices/pump-01/messages/events/a/b",
-		"devices/pump-01/messages/devicebound/", "devices/pump-01//messages/events/",
+		"devices/pump-01/messages/devicebound", "devices/pump-01/messages/devicebound/a/b", "devices/pump-01//messages/events/",
 		"/devices/pump-01/messages/events/", "devices/pump-01/modules/m/messages/events/",
 		// Other spellings of pump-02.
 		"devices/pump%2D02/messages/events/", "devices/pump-01%2F../pump-02/messages/events/",
@@ -64,7 +78,21 @@ func TestParseTopicRefuses(t *testing.T) {
 		"$hub/attest/res/+20/?$rid=1", "$hub/attest/res/099/?$rid=1", "$hub/attest/res/200/?$rid=",
 		"$hub/posture/?$version=", "$hub/posture/?$version=01", "$hub/posture/?$version=-1",
 		"$hub/logs/?$first=18446744073709551616", "$hub/logs/?$first=1&x", "$hub/logs/?first=1",
-		"$iothub/twin/GET/?$rid=1", "$HUB/logs/?$first=1", "$SYS/broker",
+		"$iothub", "$iothub/", "$iothub/twin/GET", "$iothub/twin/GET/", "$iothub/twin/GET?$rid=1", "$iothub/twin/get/?$rid=1",
+		"$iothub/twin/GET/?$rid=1&$version=2", "$IOTHUB/twin/GET/?$rid=1", "$iothub/twin/PATCH/properties/reported/?$rid=",
+		"$iothub/twin/PATCH/properties/reported/?$version=1", "$iothub/twin/PATCH/properties/desired/?$version=-1",
+		"$iothub/twin/res/20/?$rid=1", "$iothub/twin/res/204/?$rid=1&$version=", "$iothub/twin/res/204/?$rid=1&$version=0",
+		"$iothub/methods/POST//?$rid=1", "$iothub/methods/POST/a/b/?$rid=1", "$iothub/methods/POST/a?b/?$rid=1",
+		"$iothub/methods/POST/" + strings.Repeat("a", iothub.MaxMethod+1) + "/?$rid=1", "$iothub/methods/PUT/a/?$rid=1",
+		"$iothub/methods/res//?$rid=1", "$iothub/methods/res/+1/?$rid=1", "$iothub/methods/res/01/?$rid=1", "$iothub/methods/res/2147483648/?$rid=1",
+		"$iothub/credentials/POST/other/?$rid=1", "$iothub/credentials/res/x/?$rid=1",
+		"$dps", "$dps/registrations/PUT/iotdps-register/", "$dps/registrations/PUT/iotdps-register/?$rid=1&x=1",
+		"$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1", "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1&operationId=",
+		"$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1&operationId=a&b",
+		"$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1&operationId=" + strings.Repeat("a", iothub.MaxOperation+1),
+		"$dps/registrations/res/202/?$rid=1&retry-after=0", "$dps/registrations/res/202/?$rid=1&retry-after=86401",
+		"$dps/registrations/res/202/?$rid=1&retry-after=18446744073709551615", "$dps/other/res/202/?$rid=1",
+		"$HUB/logs/?$first=1", "$SYS/broker",
 	} {
 		if got, err := iothub.ParseTopic(s); err == nil {
 			t.Errorf("%q was read as %#v", s, got)
@@ -188,5 +216,60 @@ func TestParseUsername(t *testing.T) {
 		if u, err := iothub.ParseUsername(s); err == nil {
 			t.Errorf("%q was read as %+v", s, u)
 		}
+	}
+}
+
+func TestResults(t *testing.T) {
+	for _, c := range []struct{ request, result string }{
+		{"$hub/attest/nonce/?$rid=r", "$hub/attest/res/429/?$rid=r"},
+		{"$iothub/twin/GET/?$rid=r", "$iothub/twin/res/429/?$rid=r"},
+		{"$iothub/twin/PATCH/properties/reported/?$rid=r", "$iothub/twin/res/429/?$rid=r"},
+		{"$iothub/credentials/POST/issueCertificate/?$rid=r", "$iothub/credentials/res/429/?$rid=r"},
+		{"$dps/registrations/PUT/iotdps-register/?$rid=r", "$dps/registrations/res/429/?$rid=r"},
+		{"$dps/registrations/GET/iotdps-get-operationstatus/?$rid=r&operationId=o", "$dps/registrations/res/429/?$rid=r"},
+	} {
+		topic, err := iothub.ParseTopic(c.request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, ok := topic.(iothub.Request)
+		if !ok || r.Result(429).String() != c.result {
+			t.Errorf("%s: answered on %v, want %s", c.request, r, c.result)
+		}
+	}
+}
+
+func TestErrorBody(t *testing.T) {
+	e := iothub.Error{Code: 429001, TrackingID: "t", Message: "m", Time: time.Date(2026, 11, 3, 12, 0, 0, 0, time.FixedZone("", 3600))}
+	want := `{"errorCode":429001,"trackingId":"t","message":"m","timestampUtc":"2026-11-03T11:00:00Z"}`
+	if got := string(e.JSON()); got != want {
+		t.Errorf("body %s, want %s", got, want)
+	}
+}
+
+func TestParseRegistration(t *testing.T) {
+	for s, want := range map[string]iothub.Registration{
+		"0ne001/registrations/pump-01/api-version=2019-03-31&ClientVersion=x%2F1": {Scope: "0ne001", ID: "pump-01", APIVersion: "2019-03-31", ClientVersion: "x/1"},
+		"s/registrations/pump-01/?api-version=1":                                  {Scope: "s", ID: "pump-01", APIVersion: "1"},
+	} {
+		got, err := iothub.ParseRegistration(s)
+		if err != nil || got != want || !iothub.IsRegistration(s) {
+			t.Errorf("%q: %+v, %v", s, got, err)
+		}
+		if _, err := iothub.ParseUsername(s); err == nil {
+			t.Errorf("%q is a user name of the hub too", s)
+		}
+	}
+	for _, s := range []string{
+		"", "/registrations/p/api-version=1", "s/registrations//api-version=1", "s/registrations/p", "s/registrations/p/", "s/registrations/p/ClientVersion=1",
+		"s/registrations/p%2D/api-version=1", "s/registrations/p/q/api-version=1", "s+/registrations/p/api-version=1", "s/Registrations/p/api-version=1",
+		strings.Repeat("s", iothub.MaxScope+1) + "/registrations/p/api-version=1", "h/registrations/?api-version=1",
+	} {
+		if got, err := iothub.ParseRegistration(s); err == nil {
+			t.Errorf("%q was read as %+v", s, got)
+		}
+	}
+	if s := "h/registrations/?api-version=1"; iothub.IsRegistration(s) {
+		t.Errorf("%q of a device named registrations is taken for DPS", s)
 	}
 }

@@ -1,6 +1,7 @@
 package iothub
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,11 +12,21 @@ import (
 // MaxRequestID is the longest $rid in bytes.
 const MaxRequestID = 128
 
-// Topic is a parsed topic name: Events, Attest, AttestResult, Posture or Logs.
-// Its String is the topic again.
+// Topic is a parsed topic name. Its String is the topic again. The types are
+//   - what a device sends: Events, Logs, MethodResult, and the requests Attest,
+//     TwinGet, ReportedPatch, IssueCertificate, Register, OperationStatus;
+//   - what the hub sends: Devicebound, Posture, DesiredPatch, MethodCall, and
+//     the results AttestResult, TwinResult, CredentialResult, RegisterResult.
 type Topic interface {
 	String() string
 	sealed()
+}
+
+// Request is a topic that asks for an answer with the same $rid.
+type Request interface {
+	Topic
+	// Result returns the topic of an answer with a status.
+	Result(status int) Topic
 }
 
 // Events is a device's telemetry: devices/{device}/messages/events/{bag}.
@@ -58,6 +69,9 @@ func (AttestResult) sealed() {}
 func (Posture) sealed()      {}
 func (Logs) sealed()         {}
 
+// Result implements Request.
+func (t Attest) Result(status int) Topic { return AttestResult{Status: status, RequestID: t.RequestID} }
+
 // String returns the topic.
 func (t Events) String() string {
 	return "devices/" + string(t.Device) + "/messages/events/" + t.Bag.String()
@@ -85,74 +99,91 @@ func (t Logs) String() string { return "$hub/logs/?$first=" + strconv.FormatUint
 func ParseTopic(s string) (Topic, error) {
 	switch {
 	case strings.HasPrefix(s, "devices/"):
-		return parseEvents(s)
+		return parseMessages(s)
 	case strings.HasPrefix(s, "$hub/"):
-		return parseHub(s)
+		return parseQuery(s, "$hub/", parseHub)
+	case strings.HasPrefix(s, "$iothub/"):
+		return parseQuery(s, "$iothub/", parseIoTHub)
+	case strings.HasPrefix(s, "$dps/registrations/"):
+		return parseQuery(s, "$dps/registrations/", parseDPS)
 	}
 	return nil, fmt.Errorf("topic %.100q is unknown", s)
 }
 
-func parseEvents(s string) (Topic, error) {
+func parseMessages(s string) (Topic, error) {
 	id, rest, _ := strings.Cut(strings.TrimPrefix(s, "devices/"), "/")
 	d, err := identity.ParseDevice(id)
 	if err != nil {
 		return nil, fmt.Errorf("topic %.100q: %w", s, err)
 	}
-	bag, ok := strings.CutPrefix(rest, "messages/events/")
-	if !ok && rest != "messages/events" {
+	events, toHub := strings.CutPrefix(rest, "messages/events")
+	bound, toDevice := strings.CutPrefix(rest, "messages/devicebound")
+	bag, ok := strings.CutPrefix(events, "/")
+	switch {
+	case toDevice:
+		bag, ok = strings.CutPrefix(bound, "/")
+		if !ok {
+			return nil, fmt.Errorf("topic %.100q is unknown", s)
+		}
+	case !toHub || !ok && events != "":
 		return nil, fmt.Errorf("topic %.100q is unknown", s)
-	}
-	if !ok {
-		return Events{Device: d}, nil
 	}
 	b, err := ParseBag(bag)
 	if err != nil {
 		return nil, fmt.Errorf("topic %.100q: %w", s, err)
 	}
+	if toDevice {
+		return Devicebound{Device: d, Bag: b}, nil
+	}
 	return Events{Device: d, Bag: b}, nil
 }
 
-func parseHub(s string) (Topic, error) {
-	name, query, ok := strings.Cut(strings.TrimPrefix(s, "$hub/"), "/?")
+// parseQuery reads a topic of the form {prefix}{name}/?{query}.
+func parseQuery(s, prefix string, parse func(name, query string) (Topic, error)) (Topic, error) {
+	name, query, ok := strings.Cut(strings.TrimPrefix(s, prefix), "/?")
 	if !ok {
 		return nil, fmt.Errorf("topic %.100q is unknown", s)
 	}
-	var t Topic
-	var err error
-	switch name {
-	case "attest/nonce", "attest/evidence":
-		op := AttestOp(strings.TrimPrefix(name, "attest/"))
-		var id string
-		id, err = requestID(query)
-		t = Attest{Op: op, RequestID: id}
-	case "logs":
-		var n uint64
-		n, err = number(query, "$first=")
-		t = Logs{First: n}
-	case "posture":
-		var n uint64
-		n, err = number(query, "$version=")
-		t = Posture{Version: n}
-	default:
-		t, err = parseResult(name, query)
-	}
+	t, err := parse(name, query)
 	if err != nil {
 		return nil, fmt.Errorf("topic %.100q: %w", s, err)
 	}
 	return t, nil
 }
 
-func parseResult(name, query string) (Topic, error) {
-	text, ok := strings.CutPrefix(name, "attest/res/")
-	if !ok {
-		return nil, fmt.Errorf("%.100q is unknown", name)
+func parseHub(name, query string) (Topic, error) {
+	switch name {
+	case "attest/nonce", "attest/evidence":
+		id, err := requestID(query)
+		return Attest{Op: AttestOp(strings.TrimPrefix(name, "attest/")), RequestID: id}, err
+	case "logs":
+		n, err := number(query, "$first=")
+		return Logs{First: n}, err
+	case "posture":
+		n, err := number(query, "$version=")
+		return Posture{Version: n}, err
 	}
-	status, err := strconv.Atoi(text)
-	if err != nil || len(text) != 3 || status < 100 {
-		return nil, fmt.Errorf("%.100q is no status", text)
+	status, ok := strings.CutPrefix(name, "attest/res/")
+	if !ok {
+		return nil, errUnknown
+	}
+	code, err := httpStatus(status)
+	if err != nil {
+		return nil, err
 	}
 	id, err := requestID(query)
-	return AttestResult{Status: status, RequestID: id}, err
+	return AttestResult{Status: code, RequestID: id}, err
+}
+
+var errUnknown = errors.New("the name is unknown")
+
+// httpStatus reads a status of three digits.
+func httpStatus(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || len(text) != 3 || n < 100 {
+		return 0, fmt.Errorf("%.100q is no status", text)
+	}
+	return n, nil
 }
 
 // requestID reads $rid. It goes into another topic as it is, so it may not
@@ -162,10 +193,8 @@ func requestID(query string) (string, error) {
 	if !ok || id == "" || len(id) > MaxRequestID {
 		return "", fmt.Errorf("want $rid= with 1 to %d bytes", MaxRequestID)
 	}
-	for i := range len(id) {
-		if c := id[i]; c <= ' ' || c > '~' || strings.IndexByte("/&+#?", c) >= 0 {
-			return "", fmt.Errorf("request id: byte %d is not allowed", i)
-		}
+	if err := plain(id); err != nil {
+		return "", fmt.Errorf("request id: %w", err)
 	}
 	return id, nil
 }
@@ -182,8 +211,13 @@ func number(query, name string) (uint64, error) {
 
 // The topic filters that a device subscribes to.
 const (
-	AttestFilter  = "$hub/attest/res/#"
-	PostureFilter = "$hub/posture/#"
+	AttestFilter     = "$hub/attest/res/#"
+	PostureFilter    = "$hub/posture/#"
+	TwinFilter       = "$iothub/twin/res/#"
+	DesiredFilter    = "$iothub/twin/PATCH/properties/desired/#"
+	MethodFilter     = "$iothub/methods/POST/#"
+	CredentialFilter = "$iothub/credentials/res/#"
+	RegisterFilter   = "$dps/registrations/res/#"
 
 	// AnyDeviceboundFilter means the device's own messages, whatever it looks
 	// like: the clients of ThreadX and Azure's C SDK ask in this form.

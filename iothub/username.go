@@ -1,6 +1,7 @@
 package iothub
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -49,4 +50,60 @@ func ParseUsername(s string) (Username, error) {
 		return Username{}, fmt.Errorf("user name %.100q has no api-version", s)
 	}
 	return u, nil
+}
+
+// Registration is the user name of a CONNECT to DPS:
+// {idScope}/registrations/{registrationId}/api-version=...&ClientVersion=...
+type Registration struct {
+	Scope         string
+	ID            identity.Device // the registration id, as it came
+	APIVersion    string
+	ClientVersion string // the client's name and version
+}
+
+// IsRegistration reports whether a user name has the form of DPS. No user name
+// has that of both DPS and the hub.
+func IsRegistration(username string) bool {
+	_, rest, _ := strings.Cut(username, "/")
+	id, ok := strings.CutPrefix(rest, "registrations/")
+	return ok && !strings.HasPrefix(id, "?")
+}
+
+// MaxScope is the longest id scope in bytes.
+const MaxScope = 64
+
+// ParseRegistration reads a user name of DPS. Unlike the hub's it has no "?",
+// but one is allowed.
+func ParseRegistration(s string) (Registration, error) {
+	bad := func(err error) (Registration, error) {
+		return Registration{}, fmt.Errorf("user name %.100q: %w", s, err)
+	}
+	parts := strings.SplitN(s, "/", 4)
+	if len(parts) != 4 || parts[1] != "registrations" {
+		return bad(errors.New("want {idScope}/registrations/{registrationId}/api-version="))
+	}
+	r := Registration{Scope: parts[0]}
+	if r.Scope == "" || len(r.Scope) > MaxScope || plain(r.Scope) != nil {
+		return bad(errors.New("id scope is not one"))
+	}
+	var err error
+	if r.ID, err = identity.ParseDevice(parts[2]); err != nil {
+		return bad(err)
+	}
+	params, err := ParseBag(parts[3])
+	if err != nil {
+		return bad(err)
+	}
+	for _, p := range params {
+		switch p.Key {
+		case "api-version":
+			r.APIVersion = p.Value
+		case "ClientVersion":
+			r.ClientVersion = p.Value
+		}
+	}
+	if r.APIVersion == "" {
+		return bad(errors.New("no api-version"))
+	}
+	return r, nil
 }
