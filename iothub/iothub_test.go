@@ -239,14 +239,6 @@ func TestResults(t *testing.T) {
 	}
 }
 
-func TestErrorBody(t *testing.T) {
-	e := iothub.Error{Code: 429001, TrackingID: "t", Message: "m", Time: time.Date(2026, 11, 3, 12, 0, 0, 0, time.FixedZone("", 3600))}
-	want := `{"errorCode":429001,"trackingId":"t","message":"m","timestampUtc":"2026-11-03T11:00:00Z"}`
-	if got := string(e.JSON()); got != want {
-		t.Errorf("body %s, want %s", got, want)
-	}
-}
-
 func TestParseRegistration(t *testing.T) {
 	for s, want := range map[string]iothub.Registration{
 		"0ne001/registrations/pump-01/api-version=2019-03-31&ClientVersion=x%2F1": {Scope: "0ne001", ID: "pump-01", APIVersion: "2019-03-31", ClientVersion: "x/1"},
