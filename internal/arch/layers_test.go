@@ -57,6 +57,7 @@ var table = []room{
 	{"release", words},
 	{"mqtt", words},
 	{"iothub", words},
+	{"dps", words},
 	{"mcuboot", words},
 	{"logs", words},
 
