@@ -133,7 +133,7 @@ func (h *hub) buildGateway(l net.Listener) error {
 		return err
 	}
 	h.gateway, err = gateway.New(gateway.Config{
-		Listener: l, TLS: cfg, Admitter: h, Telemetry: h.stream, Logs: h.logs, Exchange: h, Observer: h, Log: h.component("gateway"),
+		Listener: l, TLS: cfg, Admitter: h, Telemetry: h.stream, Logs: h.logs, Requests: h, Methods: h, Observer: h, Log: h.component("gateway"),
 	})
 	return err
 }
@@ -149,6 +149,9 @@ func (h *hub) peer(p gateway.Peer) (pki.Peer, error) {
 
 // Admit implements gateway.Admitter.
 func (h *hub) Admit(ctx context.Context, p gateway.Peer) (gateway.Admission, error) {
+	if p.Registration != nil {
+		return gateway.Admission{}, fault.New(fault.Denied, "this hub has no provisioning service")
+	}
 	who, err := h.peer(p)
 	if err != nil {
 		return gateway.Admission{}, err
@@ -163,8 +166,24 @@ func (h *hub) Admit(ctx context.Context, p gateway.Peer) (gateway.Admission, err
 	return gateway.Admission{Mode: a.Mode, Fixed: who.Class == pki.Birth}, nil
 }
 
-// Exchange implements gateway.Exchange: attestation over the MQTT session.
-func (h *hub) Exchange(ctx context.Context, s *gateway.Session, op string, payload []byte) (int, []byte) {
+// Answer implements gateway.Requests: it hands each kind of request to the
+// service that answers it.
+func (h *hub) Answer(ctx context.Context, s *gateway.Session, t iothub.Request, payload []byte) (iothub.Topic, []byte, error) {
+	switch t := t.(type) {
+	case iothub.Attest:
+		status, body := h.attest(ctx, s, string(t.Op), payload)
+		return t.Result(status), body, nil
+	}
+	return nil, nil, fault.New(fault.NotFound, "this hub does not answer such requests")
+}
+
+// Answered implements gateway.Methods.
+func (h *hub) Answered(s *gateway.Session, r iothub.MethodResult, _ []byte) {
+	h.log.Warn("result of a method that nobody called", "device", s.Device(), "rid", r.RequestID)
+}
+
+// attest answers an attestation request over the MQTT session.
+func (h *hub) attest(ctx context.Context, s *gateway.Session, op string, payload []byte) (int, []byte) {
 	exporter, err := s.Exporter()
 	if err != nil {
 		h.log.WarnContext(ctx, "no channel binding", "device", s.Device(), "err", err)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"holdfast/access"
@@ -31,21 +32,21 @@ var errNotTLS = errors.New("first byte is not of a TLS handshake")
 // connect takes a connection all the way to a session. It runs on a goroutine
 // of its own, because a handshake needs a deep stack and an idle session does
 // not.
-func (g *Gateway) connect(ctx context.Context, raw net.Conn, from *source) {
+func (g *Gateway) connect(ctx context.Context, raw net.Conn, from *source, d Door) {
 	defer func() {
 		if p := recover(); p != nil {
 			raw.Close()
 			g.log.ErrorContext(ctx, "panic while connecting", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	conn, err := g.handshake(ctx, raw, from)
+	conn, err := g.handshake(ctx, raw, from, d.TLS)
 	if err != nil {
 		raw.Close()
 		g.refused(ctx, raw, shown(err), false, err)
 		return
 	}
 	cert := conn.ConnectionState().PeerCertificates[0]
-	if err := g.open(ctx, raw, conn, cert); err != nil {
+	if err := g.open(ctx, raw, conn, cert, d); err != nil {
 		g.refused(ctx, raw, cert, true, err)
 	}
 }
@@ -72,7 +73,7 @@ func shown(err error) *x509.Certificate {
 
 // handshake waits for the first byte, then for a slot, and does the TLS
 // handshake. A connection that sends nothing takes no slot.
-func (g *Gateway) handshake(ctx context.Context, raw net.Conn, from *source) (*tls.Conn, error) {
+func (g *Gateway) handshake(ctx context.Context, raw net.Conn, from *source, policy *tls.Config) (*tls.Conn, error) {
 	var first [1]byte
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
 	if _, err := io.ReadFull(raw, first[:]); err != nil {
@@ -94,7 +95,7 @@ func (g *Gateway) handshake(ctx context.Context, raw net.Conn, from *source) (*t
 		}
 	}
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
-	conn := tls.Server(&firstByte{Conn: raw, b: first[0], unread: true}, g.cfg.TLS)
+	conn := tls.Server(&firstByte{Conn: raw, b: first[0], unread: true}, policy)
 	if err := conn.Handshake(); err != nil { // without a context: it would cost a goroutine, and closeAll closes raw
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
@@ -121,9 +122,9 @@ func (c *firstByte) Read(p []byte) (int, error) {
 
 // open reads CONNECT, asks the hub and starts the session. It closes the
 // connection when it returns an error.
-func (g *Gateway) open(ctx context.Context, raw net.Conn, conn *tls.Conn, cert *x509.Certificate) error {
+func (g *Gateway) open(ctx context.Context, raw net.Conn, conn *tls.Conn, cert *x509.Certificate, d Door) error {
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
-	s := &Session{g: g, raw: raw, conn: conn, id: rand.Text(), opened: time.Now()}
+	s := &Session{g: g, door: d.Name, raw: raw, conn: conn, id: rand.Text(), opened: time.Now()}
 	s.wake.L = &s.mu
 	s.in = mqtt.NewDecoder(mqtt.FromClient, ConnectLimit)
 	c, rest, err := s.readConnect()
@@ -183,24 +184,46 @@ func (s *Session) identify(c *mqtt.Connect, cert *x509.Certificate) (mqtt.Code, 
 	switch {
 	case err != nil:
 		return mqtt.RefusedClientID, fmt.Errorf("client id: %w", err)
-	case named != certified:
+	case named != certified && !(registers(c) && strings.EqualFold(string(named), string(certified))):
 		return mqtt.RefusedForbidden, fmt.Errorf("client id %s, but the certificate is of %s", named, certified)
 	case c.Password != nil:
 		return mqtt.RefusedForbidden, errors.New("password sent: devices are known by certificate only")
 	}
 	if c.Username != nil {
-		u, err := iothub.ParseUsername(*c.Username)
-		if err != nil {
-			return mqtt.RefusedUsername, err
+		if code, err := s.name(*c.Username, certified); err != nil {
+			return code, err
 		}
-		if u.Device != certified {
-			return mqtt.RefusedForbidden, fmt.Errorf("user name of %s, but the certificate is of %s", u.Device, certified)
-		}
-		s.username = *c.Username
 	}
 	s.device = certified
 	s.silence = silence(c.KeepAlive)
 	return s.setWill(c.Will)
+}
+
+func registers(c *mqtt.Connect) bool { return c.Username != nil && iothub.IsRegistration(*c.Username) }
+
+// name takes in the user name, which says whether the session is with the hub
+// or with DPS. Registration ids are the same in any case of letters.
+func (s *Session) name(username string, certified identity.Device) (mqtt.Code, error) {
+	s.username = username
+	if iothub.IsRegistration(username) {
+		r, err := iothub.ParseRegistration(username)
+		switch {
+		case err != nil:
+			return mqtt.RefusedUsername, err
+		case !strings.EqualFold(string(r.ID), string(certified)):
+			return mqtt.RefusedForbidden, fmt.Errorf("registration of %s, but the certificate is of %s", r.ID, certified)
+		}
+		s.register = &r
+		return mqtt.Accepted, nil
+	}
+	u, err := iothub.ParseUsername(username)
+	switch {
+	case err != nil:
+		return mqtt.RefusedUsername, err
+	case u.Device != certified:
+		return mqtt.RefusedForbidden, fmt.Errorf("user name of %s, but the certificate is of %s", u.Device, certified)
+	}
+	return mqtt.Accepted, nil
 }
 
 // silence is how long a session may be silent (MQTT-3.1.2-24). A client that
@@ -217,6 +240,9 @@ func silence(keepAlive uint16) time.Duration {
 func (s *Session) setWill(w *mqtt.Will) (mqtt.Code, error) {
 	if w == nil {
 		return mqtt.Accepted, nil
+	}
+	if s.register != nil {
+		return mqtt.RefusedForbidden, errors.New("will: a registration has none")
 	}
 	topic, err := iothub.ParseTopic(w.Topic)
 	if err != nil {
@@ -275,6 +301,10 @@ func (s *Session) admit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if (a.Mode == access.Provision) != (s.register != nil) {
+		return fmt.Errorf("admitted in mode %s", a.Mode)
+	}
+	a.Fixed = a.Fixed || s.register != nil
 	if !s.start(a) {
 		return fault.New(fault.Denied, "cut off while connecting")
 	}

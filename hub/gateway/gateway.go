@@ -47,6 +47,7 @@ type Admitter interface {
 
 // Admission is how far a session is open. Fixed sessions stay in their mode
 // until they end: SetMode does not open the session of a birth certificate.
+// A session with DPS is in access.Provision, and always fixed; no other is.
 type Admission struct {
 	Mode  access.Mode
 	Fixed bool
@@ -62,9 +63,14 @@ type Peer struct {
 	Version     uint16              // of TLS, as tls.VersionTLS13
 	Suite       uint16              // as tls.TLS_AES_128_GCM_SHA256
 	Group       tls.CurveID         // of the key exchange
+	Door        string              // of Config.Doors that it came through; empty: the main listener
 	Username    string              // of CONNECT, empty when it had none
-	KeepAlive   time.Duration       // after which a silent session is closed
-	Connected   time.Time
+	// Registration is the user name of a session with DPS, nil for one with the
+	// hub. Device is then what the maker's certificate says, which may not be
+	// known yet; both ids are the same but for the case of letters.
+	Registration *iothub.Registration
+	KeepAlive    time.Duration // after which a silent session is closed
+	Connected    time.Time
 }
 
 // Sink stores messages of devices.
@@ -82,15 +88,27 @@ type LogSink interface {
 	AppendLogs(m iothub.Message, records []logs.Record, done func(error))
 }
 
-// Exchange answers requests of devices.
-type Exchange interface {
-	// Exchange returns the HTTP status and body that answer a request: op is
-	// "nonce" or "evidence" of $hub/attest. ctx ends with the session or after
-	// ExchangeTimeout. It is called for one request of a session at a time.
-	Exchange(ctx context.Context, s *Session, op string, payload []byte) (status int, body []byte)
+// Requests answers requests of devices.
+type Requests interface {
+	// Answer returns the topic (of t.Result) and the body that answer a
+	// request; or an error, which the device is told in the form of its topic
+	// with the status of the error's kind or code. payload is Answer's to keep.
+	// ctx ends with the session or after RequestTimeout.
+	//
+	// A session's requests of one kind are answered one after the other, in
+	// their order: attestation; twin; credentials; registration. Beyond a
+	// number of them that wait, requests are refused without asking.
+	Answer(ctx context.Context, s *Session, t iothub.Request, payload []byte) (iothub.Topic, []byte, error)
 }
 
-// Observer is told of sessions. Its methods are called one after the other for
+// Methods takes the results of methods that were called on devices.
+type Methods interface {
+	// Answered is called for each result, asked for or not, and holds the
+	// session up. payload is its own to keep.
+	Answered(s *Session, r iothub.MethodResult, payload []byte)
+}
+
+// Observer is told of sessions, those with DPS included. Its methods are called one after the other for
 // one session and hold it up. A session's end may be told after the beginning
 // of the one that replaced it: tell them apart by their ids.
 type Observer interface {
@@ -134,16 +152,17 @@ const (
 
 // The fixed limits of a session.
 const (
-	ConnectLimit    = 8 << 10          // bytes of a CONNECT packet
-	AdmitTimeout    = 10 * time.Second // for Admit
-	ExchangeTimeout = 30 * time.Second // for one Exchange
-	WriteTimeout    = 10 * time.Second // for the device to take what it is sent
-	MaxSilence      = 1767 * time.Second
+	ConnectLimit   = 8 << 10          // bytes of a CONNECT packet
+	AdmitTimeout   = 10 * time.Second // for Admit
+	RequestTimeout = 30 * time.Second // for one request to be answered
+	WriteTimeout   = 10 * time.Second // for the device to take what it is sent
+	MaxSilence     = 1767 * time.Second
 
 	maxUnacked      = 256     // messages of a session that no sink has answered for
 	maxUnackedBytes = 1 << 20 // and their size, for more than one message
 	maxQueued       = 256 << 10
-	maxPerDevice    = 4 // connections of one device, the established one included
+	maxInFlight     = 64 // messages that a device has not acknowledged
+	maxPerDevice    = 4  // connections of one device, the established one included
 )
 
 // Config is what a gateway needs. All but the limits and timeouts is required.
@@ -152,11 +171,15 @@ type Config struct {
 	Listener net.Listener
 	// TLS must require a client certificate and verify it.
 	TLS *tls.Config
+	// Doors are further ways in, each under a TLS policy of its own. What comes
+	// through them shares everything else: limits, registry, sinks.
+	Doors []Door
 
 	Admitter  Admitter
 	Telemetry Sink
 	Logs      LogSink
-	Exchange  Exchange
+	Requests  Requests
+	Methods   Methods
 	Observer  Observer
 	Log       *slog.Logger
 
@@ -178,6 +201,13 @@ type Config struct {
 	QueueTimeout time.Duration
 }
 
+// Door is a listener beside the main one. Run closes it.
+type Door struct {
+	Name     string       // tells its peers apart (Peer.Door); not empty
+	Listener net.Listener // of plain TCP connections
+	TLS      *tls.Config  // as Config.TLS
+}
+
 // Gateway accepts devices and holds their sessions.
 type Gateway struct {
 	cfg   Config
@@ -193,10 +223,15 @@ func New(cfg Config) (*Gateway, error) {
 	switch {
 	case cfg.Listener == nil || cfg.TLS == nil || cfg.Log == nil:
 		return nil, errors.New("gateway: config has no listener, TLS or log")
-	case cfg.Admitter == nil || cfg.Telemetry == nil || cfg.Logs == nil || cfg.Exchange == nil || cfg.Observer == nil:
+	case cfg.Admitter == nil || cfg.Telemetry == nil || cfg.Logs == nil || cfg.Requests == nil || cfg.Methods == nil || cfg.Observer == nil:
 		return nil, errors.New("gateway: config lacks a collaborator")
 	case !verifies(cfg.TLS):
 		return nil, errors.New("gateway: TLS config does not verify client certificates")
+	}
+	for _, d := range cfg.Doors {
+		if d.Name == "" || d.Listener == nil || d.TLS == nil || !verifies(d.TLS) {
+			return nil, fmt.Errorf("gateway: door %q has no name, no listener or no TLS that verifies client certificates", d.Name)
+		}
 	}
 	setDefault(&cfg.Slots, 128)
 	setDefault(&cfg.MaxPending, 4096)
@@ -231,12 +266,22 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer g.wg.Wait()
 	defer g.closeAll()
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { g.cfg.Listener.Close() })
-	defer stop()
-	defer g.cfg.Listener.Close()
 	g.wg.Go(func() { g.trim(ctx) })
+	doors := append([]Door{{Listener: g.cfg.Listener, TLS: g.cfg.TLS}}, g.cfg.Doors...)
+	ended := make(chan error, len(doors))
+	for _, d := range doors {
+		g.wg.Go(func() { ended <- g.listen(ctx, d) })
+	}
+	return <-ended // one that fails takes the others down
+}
+
+// listen accepts connections at one door until ctx ends, which is no error.
+func (g *Gateway) listen(ctx context.Context, d Door) error {
+	stop := context.AfterFunc(ctx, func() { d.Listener.Close() })
+	defer stop()
+	defer d.Listener.Close()
 	for backoff := time.Duration(0); ; {
-		raw, err := g.cfg.Listener.Accept()
+		raw, err := d.Listener.Accept()
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
@@ -245,12 +290,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 			return nil
 		case err == nil:
 			backoff = 0
-			g.accepted(ctx, raw)
+			g.accepted(ctx, raw, d)
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept devices: %w", err)
 		default: // out of file descriptors, or a connection that was gone before it was taken
 			backoff = min(max(2*backoff, 5*time.Millisecond), time.Second)
-			g.log.WarnContext(ctx, "accept failed", slog.Any("err", err))
+			g.log.WarnContext(ctx, "accept failed", slog.String("door", d.Name), slog.Any("err", err))
 			pause(ctx, backoff)
 		}
 	}
@@ -265,7 +310,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // accepted starts the way of a connection to a session, unless too many are
 // on it already.
-func (g *Gateway) accepted(ctx context.Context, raw net.Conn) {
+func (g *Gateway) accepted(ctx context.Context, raw net.Conn, d Door) {
 	from, ok := g.pend.add(raw, g.cfg)
 	if !ok {
 		raw.Close()
@@ -273,7 +318,7 @@ func (g *Gateway) accepted(ctx context.Context, raw net.Conn) {
 	}
 	g.wg.Go(func() {
 		defer g.pend.remove(raw)
-		g.connect(ctx, raw, from)
+		g.connect(ctx, raw, from, d)
 	})
 }
 
@@ -310,7 +355,7 @@ func (g *Gateway) SetMode(d identity.Device, m access.Mode) bool {
 // selects the topic and that its mode leaves open.
 func (g *Gateway) Publish(d identity.Device, topic string, body []byte) bool {
 	for _, s := range g.reg.of(d) {
-		if s.deliver(topic, body) {
+		if s.publishTo(topic, body) {
 			return true
 		}
 	}

@@ -779,7 +779,7 @@ func TestNewRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { l.Close() })
-		return gateway.Config{Listener: l, TLS: a.serverTLS(t), Admitter: hub, Telemetry: hub, Logs: hub, Exchange: hub, Observer: hub, Log: discard}
+		return gateway.Config{Listener: l, TLS: a.serverTLS(t), Admitter: hub, Telemetry: hub, Logs: hub, Requests: hub, Methods: hub, Observer: hub, Log: discard}
 	}
 	if _, err := gateway.New(good()); err != nil {
 		t.Fatal(err)
@@ -791,7 +791,8 @@ func TestNewRefuses(t *testing.T) {
 		func(c *gateway.Config) { c.Admitter = nil },
 		func(c *gateway.Config) { c.Telemetry = nil },
 		func(c *gateway.Config) { c.Logs = nil },
-		func(c *gateway.Config) { c.Exchange = nil },
+		func(c *gateway.Config) { c.Requests = nil },
+		func(c *gateway.Config) { c.Methods = nil },
 		func(c *gateway.Config) { c.Observer = nil },
 		func(c *gateway.Config) { c.TLS.ClientAuth = tls.NoClientCert },
 		func(c *gateway.Config) { c.TLS.ClientAuth = tls.VerifyClientCertIfGiven },

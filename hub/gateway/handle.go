@@ -2,10 +2,10 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
@@ -37,7 +37,8 @@ func (s *Session) handle(ctx context.Context, p mqtt.Packet) error {
 		return errLeft
 	case *mqtt.Connect:
 		return errSecondConnect
-	case *mqtt.Puback: // nothing is sent that asks for it
+	case *mqtt.Puback:
+		s.acknowledged(p.ID)
 	}
 	return nil
 }
@@ -61,8 +62,11 @@ func (s *Session) publish(ctx context.Context, p *mqtt.Publish) error {
 		return s.telemetry(t, p, n)
 	case iothub.Logs:
 		return s.logs(t, p, n)
-	case iothub.Attest:
-		s.exchange(ctx, t, bytes.Clone(p.Payload), n)
+	case iothub.MethodResult:
+		s.g.cfg.Methods.Answered(s, t, bytes.Clone(p.Payload))
+		s.finish(n, nil)
+	case iothub.Request:
+		s.request(ctx, job{topic: t, payload: bytes.Clone(p.Payload), number: n})
 	}
 	return nil
 }
@@ -143,59 +147,36 @@ func (s *Session) acknowledge(n uint64) error {
 	return nil
 }
 
-// exchange answers a request on a goroutine of its own, one at a time.
-func (s *Session) exchange(ctx context.Context, t iothub.Attest, payload []byte, n uint64) {
-	ctx, cancel := context.WithTimeout(ctx, ExchangeTimeout)
-	s.mu.Lock()
-	busy, closed := s.cancel != nil, s.closed
-	if !busy && !closed {
-		s.cancel = cancel
-	}
-	s.mu.Unlock()
-	if busy || closed {
-		cancel()
-		s.reply(t, http.StatusServiceUnavailable, []byte(busyBody))
-		s.finish(n, nil)
-		return
-	}
-	s.g.wg.Go(func() {
-		defer cancel()
-		defer s.recover(ctx)
-		status, body := s.g.cfg.Exchange.Exchange(ctx, s, string(t.Op), payload)
-		s.mu.Lock()
-		s.cancel = nil
-		s.mu.Unlock()
-		s.reply(t, status, body)
-		s.finish(n, nil)
-	})
+// subscription is a filter that was granted.
+type subscription struct {
+	filter string
+	qos    mqtt.QoS
 }
 
-func (s *Session) reply(t iothub.Attest, status int, body []byte) {
-	s.deliver(iothub.AttestResult{Status: status, RequestID: t.RequestID}.String(), body)
+func (s *Session) subscribed(filter string) int {
+	return slices.IndexFunc(s.subs, func(have subscription) bool { return have.filter == filter })
 }
 
-// busyBody is the error body of docs/PROTOCOL.md for a request that comes
-// before the last one was answered.
-const busyBody = `{"error":{"kind":"unavailable","message":"another request is being answered","id":""}}`
-
-// subscribe answers each filter with what was granted. Messages go out at most
-// once as yet, so any wish above quality of service 1 is cut to it
-// (section 3.8.4 allows less than asked for).
+// subscribe answers each filter with what was granted: quality of service 1 at
+// most (section 3.8.4 allows less than asked for).
 func (s *Session) subscribe(p *mqtt.Subscribe) {
 	codes := make([]byte, len(p.Filters))
 	var granted []string
 	s.mu.Lock()
 	for i, f := range p.Filters {
 		filter, err := access.Subscribe(s.device, s.mode, f.Filter)
-		known := slices.Contains(s.subs, filter)
-		if err != nil || !known && len(s.subs) >= access.MaxSubscriptions {
+		have := s.subscribed(filter)
+		if err != nil || have < 0 && len(s.subs) >= access.MaxSubscriptions {
 			codes[i] = mqtt.SubackFailure
 			continue
 		}
-		if !known {
-			s.subs = append(s.subs, filter)
+		sub := subscription{filter: filter, qos: min(f.QoS, mqtt.AtLeastOnce)}
+		if have >= 0 {
+			s.subs[have] = sub
+		} else {
+			s.subs = append(s.subs, sub)
 		}
-		codes[i] = byte(min(f.QoS, mqtt.AtLeastOnce))
+		codes[i] = byte(sub.qos)
 		granted = append(granted, filter)
 	}
 	s.mu.Unlock()
@@ -209,8 +190,8 @@ func (s *Session) unsubscribe(p *mqtt.Unsubscribe) {
 	s.mu.Lock()
 	for _, f := range p.Filters {
 		// In Full, because quarantine does not keep a device from giving up.
-		if filter, err := access.Subscribe(s.device, access.Full, f); err == nil {
-			s.subs = slices.DeleteFunc(s.subs, func(have string) bool { return have == filter })
+		if filter, err := access.Subscribe(s.device, cmp.Or(s.provision(), access.Full), f); err == nil {
+			s.subs = slices.DeleteFunc(s.subs, func(have subscription) bool { return have.filter == filter })
 		}
 	}
 	s.mu.Unlock()

@@ -101,6 +101,7 @@ func (a *authority) clientTLS(cert tls.Certificate) *tls.Config {
 type fakeHub struct {
 	admit    func(context.Context, gateway.Peer) (gateway.Admission, error)
 	exchange func(context.Context, *gateway.Session, string, []byte) (int, []byte)
+	answer   func(context.Context, *gateway.Session, iothub.Request, []byte) (iothub.Topic, []byte, error)
 	store    func(iothub.Message, func(error)) // nil stores at once
 	watch    func(*gateway.Session, string)    // Subscribed
 
@@ -113,6 +114,13 @@ type fakeHub struct {
 	opened   []*gateway.Session
 	closed   []closing
 	refusals []gateway.Refusal
+	results  []result
+}
+
+type result struct {
+	device  identity.Device
+	topic   iothub.MethodResult
+	payload []byte
 }
 
 type closing struct {
@@ -144,8 +152,16 @@ func (h *fakeHub) AppendLogs(m iothub.Message, records []logs.Record, done func(
 	h.Append(m, done)
 }
 
-func (h *fakeHub) Exchange(ctx context.Context, s *gateway.Session, op string, payload []byte) (int, []byte) {
-	return h.exchange(ctx, s, op, payload)
+func (h *fakeHub) Answer(ctx context.Context, s *gateway.Session, t iothub.Request, payload []byte) (iothub.Topic, []byte, error) {
+	if h.answer != nil {
+		return h.answer(ctx, s, t, payload)
+	}
+	status, body := h.exchange(ctx, s, string(t.(iothub.Attest).Op), payload)
+	return t.Result(status), body, nil
+}
+
+func (h *fakeHub) Answered(s *gateway.Session, r iothub.MethodResult, payload []byte) {
+	h.note(func() { h.results = append(h.results, result{s.Device(), r, payload}) })
 }
 
 func (h *fakeHub) SessionOpened(s *gateway.Session) {
@@ -237,7 +253,7 @@ func startOn(t testing.TB, l net.Listener, a *authority, hub *fakeHub, adjust ..
 	t.Helper()
 	hub.changed = sync.NewCond(&hub.mu)
 	cfg := gateway.Config{
-		Listener: l, TLS: a.serverTLS(t), Admitter: hub, Telemetry: hub, Logs: hub, Exchange: hub, Observer: hub,
+		Listener: l, TLS: a.serverTLS(t), Admitter: hub, Telemetry: hub, Logs: hub, Requests: hub, Methods: hub, Observer: hub,
 		Log: discard,
 	}
 	for _, f := range adjust {

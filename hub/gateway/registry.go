@@ -42,15 +42,15 @@ func (r *registry) remove(s *Session) {
 	r.sessions[s.device] = rest
 }
 
-// promote makes s the open session of its device and returns the one it
-// replaces. The newest connection wins: s itself is refused when a later one
+// promote makes s the open session of its device, with the hub or with DPS, and
+// returns the one it replaces. The newest connection wins: s itself is refused when a later one
 // was faster.
 func (r *registry) promote(s *Session) (replaced []*Session, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, o := range r.sessions[s.device] {
 		switch {
-		case o == s || !o.promoted:
+		case o == s || !o.promoted || (o.register == nil) != (s.register == nil):
 		case o.arrival > s.arrival:
 			return nil, false
 		default:

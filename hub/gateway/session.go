@@ -24,10 +24,12 @@ import (
 // Session is the connection of one device.
 type Session struct {
 	g        *Gateway
+	door     string
 	id       string
 	device   identity.Device
 	username string
-	raw      net.Conn // under conn; closing it ends everything
+	register *iothub.Registration // nil: with the hub
+	raw      net.Conn             // under conn; closing it ends everything
 	conn     *tls.Conn
 	opened   time.Time
 	silence  time.Duration
@@ -47,11 +49,12 @@ type Session struct {
 	mode    access.Mode
 	modeSet bool // SetMode came before Admit returned
 	fixed   bool
-	subs    []string
+	subs    []subscription
+	sent    inflight
 	unacked window
 	out     []byte // packets that wait to be written
 	writing bool   // flush runs
-	cancel  context.CancelFunc
+	work    *work
 }
 
 type will struct {
@@ -66,6 +69,17 @@ func (s *Session) ID() string { return s.id }
 
 // Device returns the device whose session this is.
 func (s *Session) Device() identity.Device { return s.device }
+
+// Registration returns what a session with DPS is for, nil for one with the hub.
+func (s *Session) Registration() *iothub.Registration { return s.register }
+
+// provision returns the mode of a session with DPS, nothing for the hub's.
+func (s *Session) provision() access.Mode {
+	if s.register != nil {
+		return access.Provision
+	}
+	return ""
+}
 
 // Mode returns how far the session is open now.
 func (s *Session) Mode() access.Mode {
@@ -84,7 +98,7 @@ func (s *Session) Peer() Peer {
 	return Peer{
 		Session: s.id, Device: s.device, Certificate: cs.PeerCertificates[0], Chain: chain,
 		Remote: s.raw.RemoteAddr().String(), Version: cs.Version, Suite: cs.CipherSuite, Group: cs.CurveID,
-		Username: s.username, KeepAlive: s.silence, Connected: s.opened,
+		Door: s.door, Username: s.username, Registration: s.register, KeepAlive: s.silence, Connected: s.opened,
 	}
 }
 
@@ -135,12 +149,11 @@ func (s *Session) cut(c Cause, err error) bool {
 	}
 	s.closed, s.cause, s.err = true, c, err
 	s.out = nil
-	cancel := s.cancel
+	if s.work != nil {
+		s.work.cancel()
+	}
 	s.wake.Broadcast()
 	s.mu.Unlock()
-	if cancel != nil {
-		cancel()
-	}
 	s.raw.Close()
 	return true
 }
@@ -208,6 +221,7 @@ func (s *Session) end(ctx context.Context) {
 	s.g.log.InfoContext(ctx, "session closed", slog.String("device", string(s.device)),
 		slog.String("cause", string(cause)), slog.Any("err", err))
 	defer s.g.cfg.Observer.SessionClosed(s, cause, err)
+	s.abandon()
 	if cause != Left && cause != Revoked && cause != Shutdown && mode == access.Full {
 		s.publishWill(ctx)
 	}
@@ -303,26 +317,6 @@ func (s *Session) send(p mqtt.Packet) bool {
 		s.cut(Slow, err)
 	}
 	return ok
-}
-
-// deliver queues a message if a subscription selects it and the mode leaves
-// that open.
-func (s *Session) deliver(topic string, body []byte) bool {
-	s.mu.Lock()
-	ok, err := false, error(nil)
-	if slices.ContainsFunc(s.subs, func(f string) bool { return s.selects(f, topic) }) {
-		ok, err = s.queue(&mqtt.Publish{Topic: topic, Payload: body})
-	}
-	s.mu.Unlock()
-	if err != nil {
-		s.cut(Slow, err)
-	}
-	return ok
-}
-
-func (s *Session) selects(filter, topic string) bool {
-	_, err := access.Subscribe(s.device, s.mode, filter)
-	return err == nil && mqtt.Match(filter, topic)
 }
 
 // queue appends a packet to what waits and sees that it is written. An error
