@@ -272,7 +272,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	for _, d := range doors {
 		g.wg.Go(func() { ended <- g.listen(ctx, d) })
 	}
-	return <-ended // one that fails takes the others down
+	err := <-ended
+	cancel() // one that fails takes the others down
+	for range doors[1:] {
+		err = errors.Join(err, <-ended)
+	}
+	return err
 }
 
 // listen accepts connections at one door until ctx ends, which is no error.
