@@ -109,19 +109,23 @@ func NewRoot(now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &x509.Certificate{
-		Subject:   name("Holdfast root " + digest.String()[:8]),
+	t := rootTemplate("Holdfast root "+digest.String()[:8], now)
+	cert, err := sign(t, t, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("make root: %w", err)
+	}
+	return &Authority{Cert: cert, Key: key}, nil
+}
+
+func rootTemplate(cn string, now time.Time) *x509.Certificate {
+	return &x509.Certificate{
+		Subject:   name(cn),
 		NotBefore: now.Add(-Backdate),
 		NotAfter:  now.Add(RootLifetime),
 		KeyUsage:  x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		IsCA:      true, BasicConstraintsValid: true,
 		MaxPathLen: 1,
 	}
-	cert, err := sign(t, t, key.Public(), key)
-	if err != nil {
-		return nil, fmt.Errorf("make root: %w", err)
-	}
-	return &Authority{Cert: cert, Key: key}, nil
 }
 
 // NewIntermediate makes the intermediate of a class with a new key, signed by
@@ -130,10 +134,6 @@ func NewRoot(now time.Time) (*Authority, error) {
 // on the URIs of device certificates is not possible: verifiers match URI
 // constraints by host, and a URN has none.)
 func (a *Authority) NewIntermediate(class Class, names Names, now time.Time) (*Authority, error) {
-	policy, err := class.Policy()
-	if err != nil {
-		return nil, err
-	}
 	key, err := NewKey()
 	if err != nil {
 		return nil, err
@@ -142,15 +142,9 @@ func (a *Authority) NewIntermediate(class Class, names Names, now time.Time) (*A
 	if err != nil {
 		return nil, err
 	}
-	t := &x509.Certificate{
-		Subject:   name(fmt.Sprintf("Holdfast %s CA %s", class, digest.String()[:8])),
-		NotBefore: notBefore(now, a.Cert),
-		NotAfter:  now.Add(IntermediateLifetime),
-		KeyUsage:  x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		IsCA:      true, BasicConstraintsValid: true,
-		MaxPathLenZero: true,
-		ExtKeyUsage:    []x509.ExtKeyUsage{class.usage()},
-		Policies:       []x509.OID{policy},
+	t, err := intermediateTemplate(class, fmt.Sprintf("Holdfast %s CA %s", class, digest.String()[:8]), a.Cert, now)
+	if err != nil {
+		return nil, err
 	}
 	if class == Birth {
 		t.NotAfter = Forever // the anchor of certificates that do not end
@@ -163,6 +157,23 @@ func (a *Authority) NewIntermediate(class Class, names Names, now time.Time) (*A
 		return nil, fmt.Errorf("make %s intermediate: %w", class, err)
 	}
 	return &Authority{Class: class, Cert: cert, Key: key}, nil
+}
+
+func intermediateTemplate(class Class, cn string, root *x509.Certificate, now time.Time) (*x509.Certificate, error) {
+	policy, err := class.Policy()
+	if err != nil {
+		return nil, err
+	}
+	return &x509.Certificate{
+		Subject:   name(cn),
+		NotBefore: notBefore(now, root),
+		NotAfter:  now.Add(IntermediateLifetime),
+		KeyUsage:  x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		IsCA:      true, BasicConstraintsValid: true,
+		MaxPathLenZero: true,
+		ExtKeyUsage:    []x509.ExtKeyUsage{class.usage()},
+		Policies:       []x509.OID{policy},
+	}, nil
 }
 
 // constrain binds a CA to names. A kind of name that does not occur in names
@@ -196,6 +207,9 @@ func elementOf[T any](_ []*T) *T { return new(T) }
 func (a *Authority) Issue(leaf Leaf, now time.Time) (*x509.Certificate, error) {
 	if leaf.class != a.Class || a.Class == "" {
 		return nil, fmt.Errorf("%s authority asked for a %s certificate", a.Class, leaf.class)
+	}
+	if !a.signsFor(leaf) {
+		return nil, fmt.Errorf("%s authority with a key of another kind than %s", a.Class, KeyText(leaf.key))
 	}
 	t, err := leaf.template(now)
 	if err != nil {

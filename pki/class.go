@@ -10,7 +10,8 @@
 // it serves ([Trust]), so a certificate of another class is a stranger to it.
 //
 // Keys are ECDSA P-256 throughout: it is the curve that RFC 7925 requires of
-// constrained devices, and some of them verify no other.
+// constrained devices, and some of them verify no other. Those that verify RSA
+// alone have a hierarchy of their own ([NewRSAServers]), for servers only.
 package pki
 
 import (

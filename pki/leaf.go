@@ -18,6 +18,8 @@ type Leaf struct {
 	cn, uri  string
 	names    Names
 	lifetime time.Duration // 0: without end
+	rsa      bool          // key is RSA
+	exchange bool          // and may decrypt
 }
 
 // BirthLeaf is an IDevID: it does not end (IEEE 802.1AR section 8.7).
@@ -69,7 +71,7 @@ func (l Leaf) template(now time.Time) (*x509.Certificate, error) {
 	if l.lifetime <= 0 && l.class != Birth {
 		return nil, fmt.Errorf("%s certificate for %q: lifetime %s", l.class, l.cn, l.lifetime)
 	}
-	if err := checkKey(l.key); err != nil {
+	if err := l.checkOwnKey(); err != nil {
 		return nil, fmt.Errorf("%s certificate for %q: %w", l.class, l.cn, err)
 	}
 	t := &x509.Certificate{
@@ -79,6 +81,9 @@ func (l Leaf) template(now time.Time) (*x509.Certificate, error) {
 		ExtKeyUsage:           []x509.ExtKeyUsage{l.class.usage()},
 		Policies:              []x509.OID{policy},
 		BasicConstraintsValid: true,
+	}
+	if l.exchange {
+		t.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
 	if l.lifetime > 0 {
 		t.NotAfter = now.Add(l.lifetime)
