@@ -31,7 +31,7 @@ func Init(dir, rootOut string, hosts []string, secret pki.Secret, now time.Time)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPaths(dir, rootOut); err != nil {
+	if err := checkPaths(dir, dir, rootOut); err != nil {
 		return nil, err
 	}
 	root, err := pki.NewRoot(now)
@@ -58,9 +58,9 @@ func Init(dir, rootOut string, hosts []string, secret pki.Secret, now time.Time)
 	return root.Cert, nil
 }
 
-// checkPaths refuses to touch what exists, and a root key that would stay
-// among the hub's files.
-func checkPaths(dir, rootOut string) error {
+// checkPaths refuses to touch what exists, and a root key that would stay in
+// home, among the hub's files.
+func checkPaths(dir, home, rootOut string) error {
 	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("make authorities: %s exists already", dir)
 	}
@@ -70,7 +70,7 @@ func checkPaths(dir, rootOut string) error {
 	if _, err := os.Lstat(rootOut); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("make authorities: %s exists already", rootOut)
 	}
-	absDir, err := filepath.Abs(dir)
+	absHome, err := filepath.Abs(home)
 	if err != nil {
 		return err
 	}
@@ -78,8 +78,8 @@ func checkPaths(dir, rootOut string) error {
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(absOut, absDir+string(filepath.Separator)) {
-		return fmt.Errorf("make authorities: the root key may not stay in %s", dir)
+	if strings.HasPrefix(absOut, absHome+string(filepath.Separator)) {
+		return fmt.Errorf("make authorities: the root key may not stay in %s", home)
 	}
 	return nil
 }
@@ -93,22 +93,27 @@ func fillDir(dir string, root *pki.Authority, names pki.Names, secret pki.Secret
 		if err != nil {
 			return err
 		}
-		key, err := pki.EncodeKey(ca.Key)
-		if err != nil {
-			return err
-		}
-		sealed, err := secret.Seal(purpose(class), key)
-		if err != nil {
-			return err
-		}
-		if err := atomicfile.Write(keyPath(dir, class), sealed, 0o600); err != nil {
-			return err
-		}
-		if err := atomicfile.Write(certPath(dir, class), pki.EncodeCerts(ca.Cert), 0o644); err != nil {
+		if err := writeAuthority(dir, ca, secret, purpose(class)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeAuthority writes an authority's certificate and its key, sealed.
+func writeAuthority(dir string, ca *pki.Authority, secret pki.Secret, purpose string) error {
+	key, err := pki.EncodeKey(ca.Key)
+	if err != nil {
+		return err
+	}
+	sealed, err := secret.Seal(purpose, key)
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(keyPath(dir, ca.Class), sealed, 0o600); err != nil {
+		return err
+	}
+	return atomicfile.Write(certPath(dir, ca.Class), pki.EncodeCerts(ca.Cert), 0o644)
 }
 
 // writeRootKey writes a new file; it never replaces one.

@@ -64,10 +64,13 @@ func (i *Issuer) IssueServer(ctx context.Context, names pki.Names, lifetime time
 	return &tls.Certificate{Certificate: pki.RawChain(chain), PrivateKey: key, Leaf: chain[0]}, nil
 }
 
-// issue signs, records, and only then returns the certificate.
 func (i *Issuer) issue(ctx context.Context, class pki.Class, leaf pki.Leaf, told Issued) ([]*x509.Certificate, error) {
-	now := i.cfg.Now()
-	ca := i.ca[class]
+	return i.issueBy(ctx, i.ca[class], leaf, told)
+}
+
+// issueBy signs, records, and only then returns the certificate.
+func (i *Issuer) issueBy(ctx context.Context, ca *pki.Authority, leaf pki.Leaf, told Issued) ([]*x509.Certificate, error) {
+	now, class := i.cfg.Now(), ca.Class
 	cert, err := ca.Issue(leaf, now)
 	if err != nil {
 		return nil, err

@@ -15,7 +15,6 @@ package issuer
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -81,6 +80,7 @@ type Issuer struct {
 	cfg  Config
 	root *x509.Certificate
 	ca   map[pki.Class]*pki.Authority
+	rsa  map[RSA]rsaServers // those that this hub has
 	post *batcher
 
 	mu   sync.Mutex
@@ -100,7 +100,7 @@ func New(cfg Config) (*Issuer, error) {
 	}
 	i := &Issuer{
 		cfg: cfg, post: newBatcher(cfg.Store),
-		ca: make(map[pki.Class]*pki.Authority), crls: make(map[pki.Class]crl),
+		ca: make(map[pki.Class]*pki.Authority), rsa: make(map[RSA]rsaServers), crls: make(map[pki.Class]crl),
 	}
 	var err error
 	if i.root, err = loadCert(filepath.Join(cfg.Dir, rootFile)); err != nil {
@@ -111,21 +111,32 @@ func New(cfg Config) (*Issuer, error) {
 			return nil, fmt.Errorf("open %s authority: %w", class, err)
 		}
 	}
-	return i, nil
+	return i, i.loadRSA()
 }
 
 // load reads one intermediate and checks that certificate, key, class and
 // root belong together.
 func (i *Issuer) load(class pki.Class) (*pki.Authority, error) {
-	cert, err := loadCert(certPath(i.cfg.Dir, class))
+	a, err := i.loadFrom(i.cfg.Dir, class, purpose(class), i.root)
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := os.ReadFile(keyPath(i.cfg.Dir, class))
+	if i.cfg.URL != "" && (class == pki.Birth || class == pki.Operational) {
+		a.CRL = i.cfg.URL + "/crl/" + string(class) + ".crl"
+	}
+	return a, nil
+}
+
+func (i *Issuer) loadFrom(dir string, class pki.Class, purpose string, root *x509.Certificate) (*pki.Authority, error) {
+	cert, err := loadCert(certPath(dir, class))
 	if err != nil {
 		return nil, err
 	}
-	text, err := i.cfg.Secret.Open(purpose(class), sealed)
+	sealed, err := os.ReadFile(keyPath(dir, class))
+	if err != nil {
+		return nil, err
+	}
+	text, err := i.cfg.Secret.Open(purpose, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -133,17 +144,13 @@ func (i *Issuer) load(class pki.Class) (*pki.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	if pub, ok := cert.PublicKey.(*ecdsa.PublicKey); !ok || !pub.Equal(key.Public()) {
+	if !pki.SamePublicKey(cert, key.Public()) {
 		return nil, errors.New("certificate and key do not belong together")
 	}
-	if err := cert.CheckSignatureFrom(i.root); err != nil {
+	if err := cert.CheckSignatureFrom(root); err != nil {
 		return nil, fmt.Errorf("not of this root: %w", err)
 	}
-	a := &pki.Authority{Class: class, Cert: cert, Key: key}
-	if i.cfg.URL != "" && (class == pki.Birth || class == pki.Operational) {
-		a.CRL = i.cfg.URL + "/crl/" + string(class) + ".crl"
-	}
-	return a, nil
+	return &pki.Authority{Class: class, Cert: cert, Key: key}, nil
 }
 
 func loadCert(path string) (*x509.Certificate, error) {

@@ -17,14 +17,27 @@ const retryServing = time.Minute
 // Serving keeps a current certificate for the hub's listeners.
 type Serving struct {
 	issuer   *Issuer
-	names    pki.Names
+	issue    func(context.Context) (*tls.Certificate, error)
 	lifetime time.Duration
 	cert     atomic.Pointer[tls.Certificate]
 }
 
 // NewServing issues the first certificate for names; Run renews it.
 func NewServing(ctx context.Context, i *Issuer, names pki.Names, lifetime time.Duration) (*Serving, error) {
-	s := &Serving{issuer: i, names: names, lifetime: lifetime}
+	return newServing(ctx, i, lifetime, func(ctx context.Context) (*tls.Certificate, error) {
+		return i.IssueServer(ctx, names, lifetime)
+	})
+}
+
+// NewRSAServing is NewServing with a certificate of an RSA hierarchy.
+func NewRSAServing(ctx context.Context, i *Issuer, kind RSA, names pki.Names, lifetime time.Duration) (*Serving, error) {
+	return newServing(ctx, i, lifetime, func(ctx context.Context) (*tls.Certificate, error) {
+		return i.IssueRSAServer(ctx, kind, names, lifetime)
+	})
+}
+
+func newServing(ctx context.Context, i *Issuer, lifetime time.Duration, issue func(context.Context) (*tls.Certificate, error)) (*Serving, error) {
+	s := &Serving{issuer: i, issue: issue, lifetime: lifetime}
 	if err := s.renew(ctx); err != nil {
 		return nil, fmt.Errorf("serving certificate: %w", err)
 	}
@@ -58,7 +71,7 @@ func (s *Serving) Run(ctx context.Context) error {
 }
 
 func (s *Serving) renew(ctx context.Context) error {
-	cert, err := s.issuer.IssueServer(ctx, s.names, s.lifetime)
+	cert, err := s.issue(ctx)
 	if err != nil {
 		return err
 	}
