@@ -30,6 +30,7 @@ const (
 	CodeTooLarge       Code = 413001
 	CodeThrottled      Code = 429001
 	CodeInternal       Code = 500001
+	CodeBadAnswer      Code = 502000 // the device answered with what is no answer
 	CodeUnavailable    Code = 503000
 	CodeTimeout        Code = 504101 // the device did not answer in time
 )
@@ -41,7 +42,7 @@ var codeNames = map[Code]string{
 	CodeDisabled: "DeviceDisabled", CodeInFlight: "DeviceMaximumActiveMethodsExceeded", CodeDeviceNotFound: "DeviceNotFound",
 	CodeNotOnline: "DeviceNotOnline", CodeConflict: "Conflict", CodePrecondition: "PreconditionFailed",
 	CodeTooLarge: "MessageTooLarge", CodeThrottled: "ThrottlingException", CodeInternal: "ServerError",
-	CodeUnavailable: "ServiceUnavailable", CodeTimeout: "GatewayTimeout",
+	CodeBadAnswer: "BadGateway", CodeUnavailable: "ServiceUnavailable", CodeTimeout: "GatewayTimeout",
 }
 
 // Status returns the HTTP status that the code belongs to.
@@ -67,7 +68,7 @@ func (c Code) kind() fault.Kind {
 		return fault.NotFound
 	case 409, 412:
 		return fault.Conflict
-	case 429, 503, 504:
+	case 429, 502, 503, 504:
 		return fault.Unavailable
 	case 400, 413:
 		return fault.Invalid

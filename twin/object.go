@@ -232,6 +232,9 @@ func size(v any) int {
 // MarshalJSON returns o as JSON, its names in order.
 func (o Object) MarshalJSON() ([]byte, error) { return o.append(nil, -1), nil }
 
+// String returns o as JSON.
+func (o Object) String() string { return string(o.append(nil, -1)) }
+
 // JSON returns o with its version as $version, as devices are told.
 func (o Object) JSON(version int64) []byte { return o.append(nil, version) }
 

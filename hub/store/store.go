@@ -22,6 +22,7 @@ var schema embed.FS
 // connection, one after another; reads have a pool of their own.
 type Store struct {
 	write, read *sql.DB
+	crowd       *crowd
 }
 
 // Open opens or makes the SQLite database at path and brings its schema up to
@@ -38,7 +39,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	read.SetMaxOpenConns(8)
-	s := &Store{write: write, read: read}
+	s := &Store{write: write, read: read, crowd: newCrowd()}
 	if err := s.migrate(ctx); err != nil {
 		s.Close()
 		return nil, err

@@ -20,6 +20,9 @@ const (
 	VerbQuarantine = "quarantine" // cut the session down
 	VerbRestore    = "restore"    // open it again
 	VerbPosture    = "posture"    // publish the body (a posture.Report) to the device
+	VerbDesired    = "desired"    // tell the device of changed desired properties
+	VerbMethod     = "method"     // call a method; what the device answers comes by Send
+	VerbMessages   = "messages"   // messages wait for the device: deliver them
 )
 
 // Bus reaches the process that holds a device's session. A request travels on
@@ -109,4 +112,33 @@ func parseSubject(token string) (identity.Device, error) {
 		return "", fmt.Errorf("subject token: %w", err)
 	}
 	return identity.ParseDevice(string(id))
+}
+
+// Await makes an address and returns it with a channel on which the first body
+// arrives that is sent to it; stop gives the address up.
+func (b *Bus) Await() (address string, body <-chan []byte, stop func(), err error) {
+	address = b.conn.NewRespInbox()
+	out := make(chan []byte, 1)
+	sub, err := b.conn.Subscribe(address, func(m *nats.Msg) {
+		select {
+		case out <- m.Data:
+		default: // it has its answer
+		}
+	})
+	if err != nil {
+		return "", nil, nil, fmt.Errorf("await an answer: %w", err)
+	}
+	if err := b.conn.Flush(); err != nil { // another process may answer at once
+		_ = sub.Unsubscribe()
+		return "", nil, nil, fmt.Errorf("await an answer: %w", err)
+	}
+	return address, out, func() { _ = sub.Unsubscribe() }, nil
+}
+
+// Send sends a body to whoever awaits it at an address. Nobody may.
+func (b *Bus) Send(address string, body []byte) error {
+	if err := b.conn.Publish(address, body); err != nil {
+		return fmt.Errorf("send an answer: %w", err)
+	}
+	return nil
 }

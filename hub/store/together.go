@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync"
+)
+
+// maxTogether bounds how many changes share a transaction.
+const maxTogether = 256
+
+// crowd is changes that wait for a transaction together: while one is synced,
+// the next ones gather, so that many share one fsync.
+type crowd struct {
+	turn chan struct{} // holds one token: who has it writes
+
+	mu      sync.Mutex
+	waiting []*joint
+}
+
+// joint is one change. Its result is there once done is set; mu guards both.
+type joint struct {
+	do   func(context.Context, *sql.Tx) error
+	done bool
+	err  error
+}
+
+func newCrowd() *crowd {
+	c := &crowd{turn: make(chan struct{}, 1)}
+	c.turn <- struct{}{}
+	return c
+}
+
+// together runs do in a write transaction that it shares with others; an error
+// of do takes back what it wrote and nothing else. When together returns nil
+// the change has been fsynced. When ctx ends first it may be made all the same.
+func (s *Store) together(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	j := &joint{do: do}
+	s.crowd.mu.Lock()
+	s.crowd.waiting = append(s.crowd.waiting, j)
+	s.crowd.mu.Unlock()
+	for {
+		select {
+		case <-s.crowd.turn:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if !s.crowd.finished(j) {
+			s.writeTogether(context.WithoutCancel(ctx)) // others wait for it too
+		}
+		done := s.crowd.finished(j)
+		s.crowd.turn <- struct{}{}
+		if done {
+			return j.err
+		}
+	}
+}
+
+func (c *crowd) finished(j *joint) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return j.done
+}
+
+// writeTogether makes the changes that wait. The caller has the turn.
+func (s *Store) writeTogether(ctx context.Context) {
+	c := s.crowd
+	c.mu.Lock()
+	n := min(len(c.waiting), maxTogether)
+	batch := c.waiting[:n:n]
+	c.waiting = c.waiting[n:]
+	c.mu.Unlock()
+
+	errs := make([]error, n)
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		for i, j := range batch {
+			failed, err := apart(ctx, tx, j.do)
+			if err != nil {
+				return err
+			}
+			errs[i] = failed
+		}
+		return nil
+	})
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, j := range batch {
+		j.done, j.err = true, errs[i]
+		if err != nil {
+			j.err = fmt.Errorf("write store: %w", err)
+		}
+	}
+}
+
+// apart runs one change so that its failure leaves the transaction as it was.
+func apart(ctx context.Context, tx *sql.Tx, do func(context.Context, *sql.Tx) error) (failed, err error) {
+	if _, err := tx.ExecContext(ctx, `SAVEPOINT apart`); err != nil {
+		return nil, err
+	}
+	if failed = do(ctx, tx); failed != nil {
+		if _, err := tx.ExecContext(ctx, `ROLLBACK TO apart`); err != nil {
+			return failed, err
+		}
+	}
+	_, err = tx.ExecContext(ctx, `RELEASE apart`)
+	return failed, err
+}
