@@ -56,20 +56,19 @@ func unhex(t testing.TB, s string) []byte {
 // decode feeds b in pieces and returns the packets, which it encodes and
 // decodes once more so that they alias nothing of b.
 func decode(from mqtt.Side, b []byte, piece int) (ps []mqtt.Packet, err error) {
+	return decodeAs(mqtt.V311, from, b, piece)
+}
+
+func decodeAs(v mqtt.Version, from mqtt.Side, b []byte, piece int) (ps []mqtt.Packet, err error) {
 	d := mqtt.NewDecoder(from, mqtt.DefaultLimit)
+	d.Version = v
 	for len(b) > 0 {
 		n := min(piece, len(b))
 		for p, err := range d.Feed(b[:n]) {
 			if err != nil {
 				return ps, err
 			}
-			if pub, ok := p.(*mqtt.Publish); ok {
-				pub.Payload = append([]byte{}, pub.Payload...)
-			}
-			if sub, ok := p.(*mqtt.Suback); ok {
-				sub.Codes = bytes.Clone(sub.Codes)
-			}
-			ps = append(ps, p)
+			ps = append(ps, own(p))
 		}
 		b = b[n:]
 	}
@@ -77,6 +76,22 @@ func decode(from mqtt.Side, b []byte, piece int) (ps []mqtt.Packet, err error) {
 		return ps, errors.New("partial")
 	}
 	return ps, nil
+}
+
+// own gives a packet bytes of its own.
+func own(p mqtt.Packet) mqtt.Packet {
+	switch p := p.(type) {
+	case *mqtt.Publish:
+		p.Payload = append([]byte{}, p.Payload...)
+		for i := range p.Properties {
+			p.Properties[i].Data = bytes.Clone(p.Properties[i].Data)
+		}
+	case *mqtt.Suback:
+		p.Codes = bytes.Clone(p.Codes)
+	case *mqtt.Unsuback:
+		p.Codes = bytes.Clone(p.Codes)
+	}
+	return p
 }
 
 func TestExamples(t *testing.T) {
@@ -155,7 +170,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"protocol name", mqtt.FromClient, "10 0d 00044d515458 04 02 003c 000161", mqtt.ErrProtocol},
 		{"mqtt 3.1", mqtt.FromClient, "10 0f 00064d5149736470 03 02 003c 000161", mqtt.ErrVersion},
 		{"mqtt 3.1 as 4", mqtt.FromClient, "10 0f 00064d5149736470 04 02 003c 000161", mqtt.ErrVersion},
-		{"mqtt 5", mqtt.FromClient, "10 0e 00044d515454 05 02 003c 00 000161", mqtt.ErrVersion},
+		{"mqtt 6", mqtt.FromClient, "10 0e 00044d515454 06 02 003c 00 000161", mqtt.ErrVersion},
 		{"connect flag 0", mqtt.FromClient, "10 0d 00044d515454 04 03 003c 000161", mqtt.ErrConnectFlags},
 		{"will qos without will", mqtt.FromClient, "10 0d 00044d515454 04 0a 003c 000161", mqtt.ErrWillFlags},
 		{"will retain without will", mqtt.FromClient, "10 0d 00044d515454 04 22 003c 000161", mqtt.ErrWillFlags},
@@ -214,7 +229,13 @@ func TestEncodeRefuses(t *testing.T) {
 		packet mqtt.Packet
 		want   error
 	}{
-		{&mqtt.Connect{Version: 5, Clean: true}, mqtt.ErrVersion},
+		{&mqtt.Connect{Version: 6, Clean: true}, mqtt.ErrVersion},
+		{&mqtt.Connect{ClientID: "a", Properties: mqtt.Properties{{ID: mqtt.SessionExpiry}}}, mqtt.ErrProperties},
+		{&mqtt.Publish{Topic: "a", Properties: mqtt.Properties{{ID: mqtt.UserProperty}}}, mqtt.ErrProperties},
+		{&mqtt.Puback{ID: 1, Code: mqtt.NotAuthorized}, mqtt.ErrReason},
+		{&mqtt.Unsuback{ID: 1, Codes: []byte{0}}, mqtt.ErrReason},
+		{&mqtt.Disconnect{Code: mqtt.DisconnectWithWill}, mqtt.ErrReason},
+		{&mqtt.Subscribe{ID: 1, Filters: []mqtt.Filter{{Filter: "a", NoLocal: true}}}, mqtt.ErrSubscribeQoS},
 		{&mqtt.Connect{}, mqtt.ErrClientID},
 		{&mqtt.Connect{ClientID: long}, mqtt.ErrTooLong},
 		{&mqtt.Connect{ClientID: "a", Password: []byte{}}, mqtt.ErrPassword},

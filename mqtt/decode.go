@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"iter"
 )
@@ -149,7 +150,11 @@ func (d *Decoder) header(first byte) error {
 		want = flagsRequired
 	case CONNACK, SUBACK, UNSUBACK, PINGRESP:
 		from = FromServer
-	case CONNECT, PINGREQ, DISCONNECT:
+	case DISCONNECT:
+		if d.Version == V5 {
+			from = d.side
+		}
+	case CONNECT, PINGREQ:
 	default:
 		return ErrType
 	}
@@ -166,46 +171,67 @@ func (d *Decoder) header(first byte) error {
 func (d *Decoder) decode(b []byte) (Packet, error) {
 	_, w := binary.Uvarint(b[1:])
 	r := &reader{b: b[1+w:]}
-	p := d.body(Type(b[0]>>4), b[0]&0x0f, r)
+	v := cmp.Or(d.Version, V311)
+	p := d.body(Type(b[0]>>4), b[0]&0x0f, r, v)
 	switch {
 	case r.err != nil:
 		return nil, r.err
 	case len(r.b) > 0:
 		return nil, ErrTrailing
 	}
-	if err := p.check(); err != nil {
+	if c, ok := p.(*Connect); ok {
+		v = c.Version
+	}
+	if err := p.check(v); err != nil {
 		return nil, err
 	}
-	if c, ok := p.(*Connect); ok {
-		d.Version = c.Version
+	if p.Type() == CONNECT {
+		d.Version = v
 	}
-	return p.(Packet), nil
+	return p, nil
 }
 
-func (d *Decoder) body(t Type, flags byte, r *reader) checked {
+func (d *Decoder) body(t Type, flags byte, r *reader, v Version) Packet {
 	switch t {
 	case CONNECT:
 		return readConnect(r)
 	case CONNACK:
-		return readConnack(r)
+		return readConnack(r, v)
 	case PUBLISH:
-		return readPublish(r, flags)
+		return readPublish(r, flags, v)
 	case PUBACK:
-		return &Puback{ID: r.uint16()}
+		p := &Puback{ID: r.uint16()}
+		p.Code, p.Properties = r.reason(v)
+		return p
 	case SUBSCRIBE:
-		return readSubscribe(r)
+		return readSubscribe(r, v)
 	case SUBACK:
-		return &Suback{ID: r.uint16(), Codes: r.rest()}
+		return &Suback{ID: r.uint16(), Properties: r.properties(v), Codes: r.rest()}
 	case UNSUBSCRIBE:
-		return readUnsubscribe(r)
+		return readUnsubscribe(r, v)
 	case UNSUBACK:
-		return &Unsuback{ID: r.uint16()}
+		return readUnsuback(r, v)
 	case PINGREQ:
 		return &Pingreq{}
 	case PINGRESP:
 		return &Pingresp{}
 	}
-	return &Disconnect{} // header lets nothing else through
+	p := &Disconnect{} // header lets nothing else through
+	p.Code, p.Properties = r.reason(v)
+	return p
+}
+
+// reason reads a reason code and properties, which MQTT 5 lets a packet leave
+// out at its end.
+func (r *reader) reason(v Version) (Code, Properties) {
+	if v != V5 || len(r.b) == 0 {
+		return Success, nil
+	}
+	c := Code(r.uint8())
+	if len(r.b) == 0 {
+		return c, nil
+	}
+	return c, r.properties(v)
 }
 
 func readConnect(r *reader) *Connect {
@@ -215,18 +241,20 @@ func readConnect(r *reader) *Connect {
 		return nil
 	case name != "MQTT" && name != "MQIsdp": // MQIsdp: 3.1, which is told its level is not served
 		return fail[Connect](r, ErrProtocol)
-	case level != V311 || name != "MQTT":
+	case level != V311 && level != V5 || name != "MQTT":
 		return fail[Connect](r, ErrVersion)
 	case flags&1 != 0:
 		return fail[Connect](r, ErrConnectFlags)
 	case flags&flagWill == 0 && flags&(flagWillRetain|3<<shiftWillQoS) != 0:
 		return fail[Connect](r, ErrWillFlags)
-	case flags&flagUsername == 0 && flags&flagPassword != 0:
+	case level == V311 && flags&flagUsername == 0 && flags&flagPassword != 0:
 		return fail[Connect](r, ErrPassword)
 	}
-	c := &Connect{Version: level, Clean: flags&flagClean != 0, KeepAlive: r.uint16(), ClientID: r.text()}
+	c := &Connect{Version: level, Clean: flags&flagClean != 0, KeepAlive: r.uint16()}
+	c.Properties = r.properties(level).own()
+	c.ClientID = r.text()
 	if flags&flagWill != 0 {
-		c.Will = &Will{Topic: r.text(), Payload: bytes.Clone(r.bytes())}
+		c.Will = &Will{Properties: r.properties(level).own(), Topic: r.text(), Payload: bytes.Clone(r.bytes())}
 		c.Will.QoS, c.Will.Retain = QoS(flags>>shiftWillQoS&3), flags&flagWillRetain != 0
 	}
 	if flags&flagUsername != 0 {
@@ -239,15 +267,23 @@ func readConnect(r *reader) *Connect {
 	return c
 }
 
-func readConnack(r *reader) *Connack {
+// own gives the properties of a CONNECT their own bytes.
+func (ps Properties) own() Properties {
+	for i := range ps {
+		ps[i].Data = bytes.Clone(ps[i].Data)
+	}
+	return ps
+}
+
+func readConnack(r *reader, v Version) *Connack {
 	flags, code := r.uint8(), Code(r.uint8())
 	if flags > 1 {
 		return fail[Connack](r, ErrConnack)
 	}
-	return &Connack{SessionPresent: flags == 1, Code: code}
+	return &Connack{SessionPresent: flags == 1, Code: code, Properties: r.properties(v)}
 }
 
-func readPublish(r *reader, flags byte) *Publish {
+func readPublish(r *reader, flags byte, v Version) *Publish {
 	p := &Publish{Retain: flags&flagRetain != 0, QoS: QoS(flags >> shiftQoS & 3), Dup: flags&flagDup != 0}
 	if p.QoS > ExactlyOnce {
 		return fail[Publish](r, ErrQoS)
@@ -256,14 +292,15 @@ func readPublish(r *reader, flags byte) *Publish {
 	if p.QoS != AtMostOnce {
 		p.ID = r.uint16()
 	}
+	p.Properties = r.properties(v)
 	p.Payload = r.rest()
 	return p
 }
 
-func readSubscribe(r *reader) *Subscribe {
-	p := &Subscribe{ID: r.uint16()}
+func readSubscribe(r *reader, v Version) *Subscribe {
+	p := &Subscribe{ID: r.uint16(), Properties: r.properties(v)}
 	for len(r.b) > 0 && r.err == nil && len(p.Filters) <= MaxFilters {
-		p.Filters = append(p.Filters, Filter{Filter: r.text(), QoS: QoS(r.uint8())})
+		p.Filters = append(p.Filters, readFilter(r, v))
 	}
 	if len(p.Filters) > MaxFilters {
 		return fail[Subscribe](r, ErrTooManyFilters)
@@ -271,13 +308,33 @@ func readSubscribe(r *reader) *Subscribe {
 	return p
 }
 
-func readUnsubscribe(r *reader) *Unsubscribe {
-	p := &Unsubscribe{ID: r.uint16()}
+func readFilter(r *reader, v Version) Filter {
+	f := Filter{Filter: r.text()}
+	o := r.uint8()
+	if v != V5 {
+		f.QoS = QoS(o)
+		return f
+	}
+	f.QoS, f.RetainHandling = QoS(o&maskQoS), o>>shiftRetainHandling
+	f.NoLocal, f.RetainAsPublished = o&flagNoLocal != 0, o&flagRetainAsPublished != 0
+	return f
+}
+
+func readUnsubscribe(r *reader, v Version) *Unsubscribe {
+	p := &Unsubscribe{ID: r.uint16(), Properties: r.properties(v)}
 	for len(r.b) > 0 && r.err == nil && len(p.Filters) <= MaxFilters {
 		p.Filters = append(p.Filters, r.text())
 	}
 	if len(p.Filters) > MaxFilters {
 		return fail[Unsubscribe](r, ErrTooManyFilters)
+	}
+	return p
+}
+
+func readUnsuback(r *reader, v Version) *Unsuback {
+	p := &Unsuback{ID: r.uint16(), Properties: r.properties(v)}
+	if v == V5 {
+		p.Codes = r.rest()
 	}
 	return p
 }

@@ -1,7 +1,7 @@
 package mqtt
 
 // Error is a broken rule of the protocol. Rule is the number of the normative
-// statement or the section of MQTT 3.1.1. The values below are all there are;
+// statement or the section of MQTT 3.1.1, or of 5.0 where it says so. The values below are all there are;
 // compare with errors.Is.
 type Error struct {
 	Rule string
@@ -54,4 +54,16 @@ var (
 	ErrTooManyFilters = &Error{"3.8.3", "packet has more topic filters than allowed"}
 	ErrSubackCode     = &Error{"MQTT-3.9.3-2", "return code of a subscription is reserved"}
 	ErrNoSubackCodes  = &Error{"3.9.3", "subscribe acknowledgement without a return code"}
+)
+
+// What breaks a packet of MQTT 5.
+var (
+	ErrProperties        = &Error{"5.0 2.2.2", "MQTT 3.1.1 has no properties"}
+	ErrProperty          = &Error{"5.0 2.2.2.2", "property is unknown or not for this packet"}
+	ErrPropertyTwice     = &Error{"5.0 2.2.2.2", "property comes twice"}
+	ErrPropertyValue     = &Error{"5.0 2.2.2.2", "value of a property is out of range"}
+	ErrTooManyProperties = &Error{"5.0 2.2.2", "packet has more properties than allowed"}
+	ErrTopicAlias        = &Error{"MQTT-3.3.2-8", "topic alias is zero"}
+	ErrAuthData          = &Error{"5.0 3.1.2.11.10", "authentication data without a method"}
+	ErrReason            = &Error{"5.0 2.4", "reason code is not one of the packet's"}
 )

@@ -3,14 +3,17 @@ package mqtt
 // Version is the protocol level of a connection.
 type Version byte
 
-// V311 is MQTT 3.1.1, the only level spoken.
-const V311 Version = 4
+// The levels that are spoken.
+const (
+	V311 Version = 4 // MQTT 3.1.1; a zero Version means it too
+	V5   Version = 5 // MQTT 5.0
+)
 
 // Type is the type of a control packet (section 2.2.1).
 type Type byte
 
 // The packet types. PUBREC, PUBREL and PUBCOMP (5 to 7) belong to quality of
-// service 2 and are not spoken.
+// service 2, AUTH (15) to authentication inside MQTT: they are not spoken.
 const (
 	CONNECT     Type = 1
 	CONNACK     Type = 2
@@ -25,13 +28,17 @@ const (
 	DISCONNECT  Type = 14
 )
 
-// Packet is a control packet.
+// Packet is a control packet. Properties and reason codes are of MQTT 5 alone,
+// except the codes of CONNACK and SUBACK.
 type Packet interface {
 	// Type returns the packet's type.
 	Type() Type
-	// Append appends the encoded packet to dst. A packet that breaks a rule
-	// is refused with its *Error, and dst is returned as it was.
+	// Append is AppendTo of MQTT 3.1.1, but a Connect goes by its own Version.
 	Append(dst []byte) ([]byte, error)
+
+	flags() byte
+	check(Version) error
+	body(dst []byte, v Version) []byte
 }
 
 // QoS is a quality of service.
@@ -54,6 +61,8 @@ type Connect struct {
 	Will      *Will
 	Username  *string
 	Password  []byte
+
+	Properties Properties
 }
 
 // Will is the message that a server publishes when the client goes away
@@ -63,30 +72,20 @@ type Will struct {
 	Payload []byte
 	QoS     QoS
 	Retain  bool
+
+	Properties Properties
 }
-
-// Code is the return code of a CONNACK (section 3.2.2.3).
-type Code byte
-
-// The return codes.
-const (
-	Accepted         Code = 0
-	RefusedVersion   Code = 1
-	RefusedClientID  Code = 2
-	RefusedNotNow    Code = 3
-	RefusedUsername  Code = 4
-	RefusedForbidden Code = 5
-)
 
 // Connack answers a Connect (section 3.2).
 type Connack struct {
 	SessionPresent bool
 	Code           Code
+	Properties     Properties
 }
 
 // Publish carries a message either way (section 3.3). The Payload of a decoded
 // one is valid only until the next step of the Decoder. ID is zero for quality
-// of service 0.
+// of service 0. The Topic is empty where a TopicAlias of MQTT 5 stands for it.
 type Publish struct {
 	Topic   string
 	Payload []byte
@@ -94,42 +93,61 @@ type Publish struct {
 	QoS     QoS
 	Retain  bool
 	Dup     bool
+
+	Properties Properties
 }
 
 // Puback acknowledges a Publish of quality of service 1 (section 3.4).
-type Puback struct{ ID uint16 }
+type Puback struct {
+	ID         uint16
+	Code       Code
+	Properties Properties
+}
 
 // Filter is one topic filter of a Subscribe with the highest quality of
 // service that the client wants its messages with.
 type Filter struct {
 	Filter string
 	QoS    QoS
+
+	// Of MQTT 5 (section 3.8.3.1).
+	NoLocal           bool
+	RetainAsPublished bool
+	RetainHandling    byte // 0 to 2
 }
 
 // Subscribe asks for messages (section 3.8).
 type Subscribe struct {
-	ID      uint16
-	Filters []Filter
+	ID         uint16
+	Filters    []Filter
+	Properties Properties
 }
 
 // SubackFailure is the return code of a filter that was not granted.
 const SubackFailure = 0x80
 
 // Suback answers a Subscribe with one code for each filter (section 3.9): the
-// granted quality of service, or SubackFailure.
+// granted quality of service, or SubackFailure; in MQTT 5 a reason code.
 type Suback struct {
-	ID    uint16
-	Codes []byte
+	ID         uint16
+	Codes      []byte
+	Properties Properties
 }
 
 // Unsubscribe ends subscriptions (section 3.10).
 type Unsubscribe struct {
-	ID      uint16
-	Filters []string
+	ID         uint16
+	Filters    []string
+	Properties Properties
 }
 
-// Unsuback answers an Unsubscribe (section 3.11).
-type Unsuback struct{ ID uint16 }
+// Unsuback answers an Unsubscribe (section 3.11), in MQTT 5 with one reason code
+// for each filter.
+type Unsuback struct {
+	ID         uint16
+	Codes      []byte
+	Properties Properties
+}
 
 // Pingreq keeps a connection alive (section 3.12).
 type Pingreq struct{}
@@ -137,8 +155,11 @@ type Pingreq struct{}
 // Pingresp answers a Pingreq (section 3.13).
 type Pingresp struct{}
 
-// Disconnect is a client's last packet (section 3.14).
-type Disconnect struct{}
+// Disconnect is a client's last packet (section 3.14), in MQTT 5 a server's too.
+type Disconnect struct {
+	Code       Code
+	Properties Properties
+}
 
 // Type returns CONNECT.
 func (*Connect) Type() Type { return CONNECT }
