@@ -18,10 +18,11 @@ type Class string
 
 // The classes.
 const (
-	Hardware Class = "hardware" // a TPM whose maker is registered as a maker of hardware
-	Software Class = "software" // a TPM of a registered software root: a simulation
-	File     Class = "file"     // no TPM: the key is in a file
-	Maker    Class = "maker"    // a certificate of the maker's: the hub knows nothing of its key
+	Hardware   Class = "hardware"    // a TPM whose maker is registered as a maker of hardware
+	Software   Class = "software"    // a TPM of a registered software root: a simulation
+	File       Class = "file"        // no TPM: the key is in a file
+	SelfSigned Class = "self-signed" // a certificate that the device made itself: known by its digest
+	Maker      Class = "maker"       // a certificate of the maker's: the hub knows nothing of its key
 )
 
 // Root is a registered endorsement root: what its TPMs are.

@@ -36,6 +36,12 @@ func Rows(class Class, g operator.Group, t time.Time) []measure.Row {
 	case Maker:
 		set(&root, measure.Unknown, measure.None, "a maker's certificate does not show where its key lives")
 		set(&id, measure.Unknown, measure.None, "the maker's certificate is birth and operational certificate in one")
+	case SelfSigned:
+		set(&root, measure.Fail, measure.Observed, "a self-signed certificate does not show where its key lives, and nobody answers for it")
+		set(&id, measure.Fail, measure.Observed, "known by the digest of a self-signed certificate: no authority gave it its id")
+		certs := measure.Row{Measure: measure.IdentityCertificates, Time: t}
+		set(&certs, measure.Fail, measure.Observed, "self-signed certificate: it can be neither renewed nor revoked by an authority")
+		return []measure.Row{root, id, certs}
 	default:
 		return nil
 	}

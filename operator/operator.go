@@ -24,6 +24,7 @@ type Hub struct {
 	MQTT      string   `json:"mqtt" doc:"address of the MQTT listener"`
 	HTTPS     string   `json:"https" doc:"address of the device HTTPS listener"`
 	Root      string   `json:"root" doc:"root certificate, PEM"`
+	Scope     string   `json:"id_scope" doc:"id scope, for devices that provision themselves"`
 	Devices   int      `json:"devices" doc:"registered devices"`
 	Connected int      `json:"connected" doc:"live sessions"`
 }
@@ -35,6 +36,7 @@ type Group struct {
 	Simulation bool           `json:"simulation,omitempty" doc:"software TPMs count as hardware roots"`
 	FileKeys   bool           `json:"file_keys,omitempty" doc:"devices may keep their key in a file"`
 	TLS12      bool           `json:"tls12,omitempty" doc:"TLS 1.2 with ECDHE and AEAD is allowed"`
+	SelfSigned bool           `json:"legacy_selfsigned,omitempty" doc:"self-signed certificates that are registered by SHA-256 are accepted"`
 	MakerCAs   []string       `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
 	IDs        []string       `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
 }
@@ -47,6 +49,7 @@ type SetGroup struct {
 	Simulation bool            `json:"simulation,omitempty" doc:"let software TPMs count as hardware roots"`
 	FileKeys   bool            `json:"file_keys,omitempty" doc:"let devices keep their key in a file"`
 	TLS12      bool            `json:"tls12,omitempty" doc:"allow TLS 1.2 with ECDHE and AEAD"`
+	SelfSigned bool            `json:"legacy_selfsigned,omitempty" doc:"accept self-signed certificates that are registered by SHA-256"`
 	MakerCAs   []string        `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
 	IDs        []string        `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
 }
@@ -60,6 +63,16 @@ type CA struct {
 	PEM      string    `json:"pem" doc:"the certificate"`
 	Subject  string    `json:"subject,omitempty" readOnly:"true" doc:"its subject"`
 	NotAfter time.Time `json:"not_after,omitzero" readOnly:"true" doc:"when it expires"`
+	// Challenge and Verified are of a maker's CA. A proof is a certificate that
+	// the CA signed and whose common name is the challenge.
+	Challenge string    `json:"challenge,omitempty" readOnly:"true" doc:"what a proof has to certify"`
+	Verified  time.Time `json:"verified,omitzero" readOnly:"true" doc:"when somebody proved to hold its key"`
+}
+
+// Proof shows that somebody holds the key of a maker's CA. Without a
+// certificate it asks for a new challenge.
+type Proof struct {
+	PEM string `json:"pem,omitempty" doc:"certificate that the CA signed, with the challenge as its common name"`
 }
 
 // Certificate is a device's operational certificate.
@@ -84,13 +97,15 @@ type Device struct {
 }
 
 // AddDevice registers a device before it comes. With EK or Token it may be
-// born; with neither it waits for a maker's certificate.
+// born; with neither it waits for a maker's certificate: of any CA of its
+// group, or of the one that MakerCA names.
 type AddDevice struct {
-	ID    identity.Device `json:"id" doc:"the id the device will have"`
-	Group identity.Group  `json:"group" doc:"its group"`
-	EK    []byte          `json:"ek,omitempty" doc:"public area of its TPM's endorsement key, or the digest in hexadecimal"`
-	Token bool            `json:"token,omitempty" doc:"make a claim token"`
-	TTL   int64           `json:"token_ttl_seconds,omitempty" doc:"how long the token is good; default a day"`
+	ID      identity.Device `json:"id" doc:"the id the device will have"`
+	Group   identity.Group  `json:"group" doc:"its group"`
+	EK      []byte          `json:"ek,omitempty" doc:"public area of its TPM's endorsement key, or the digest in hexadecimal"`
+	Token   bool            `json:"token,omitempty" doc:"make a claim token"`
+	MakerCA string          `json:"maker_ca,omitempty" doc:"the one maker's CA that may certify it"`
+	TTL     int64           `json:"token_ttl_seconds,omitempty" doc:"how long the token is good; default a day"`
 }
 
 // AddedDevice answers AddDevice. The token is shown this once.

@@ -30,6 +30,7 @@ const (
 	Server      Class = "server"      // the hub's listeners
 	Operator    Class = "operator"    // people and machines that operate the fleet
 	Maker       Class = "maker"       // a device's certificate of a registered maker's CA
+	SelfSigned  Class = "self-signed" // a device's own word, known by the SHA-256 of its certificate
 )
 
 // Classes lists those that have an intermediate, in a fixed order.

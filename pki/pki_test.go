@@ -148,7 +148,7 @@ func TestVerifySaysWhoThePeerIs(t *testing.T) {
 	key := must(identity.KeyDigest(leaf.PublicKey))(t)
 	want := pki.Peer{
 		Class: pki.Operational, Name: "pump-01", Device: "pump-01", Key: key, Serial: pki.SerialText(leaf),
-		NotAfter: leaf.NotAfter, Issued: leaf.NotBefore, Anchor: identity.Sum(w.ca[pki.Operational].Cert.Raw),
+		NotAfter: leaf.NotAfter, Issued: leaf.NotBefore, Anchor: identity.Sum(w.ca[pki.Operational].Cert.Raw), Certificate: identity.Sum(leaf.Raw),
 	}
 	if peer != want {
 		t.Errorf("got %+v, want %+v", peer, want)

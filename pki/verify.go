@@ -31,6 +31,7 @@ type Anchor struct {
 // validity is judged anew each time.
 type Trust struct {
 	anchors []anchor
+	pins    Pins
 
 	mu       sync.Mutex
 	verified map[[sha256.Size]byte]verdict
@@ -56,7 +57,9 @@ type Peer struct {
 	Serial   string          // as SerialText
 	NotAfter time.Time       // when the certificate ends
 	Issued   time.Time       // its notBefore
-	Anchor   identity.Digest // SHA-256 of the DER of the anchor it chains to: which maker's CA
+	Anchor   identity.Digest // SHA-256 of the DER of the anchor it chains to: which maker's CA; itself where self-signed
+
+	Certificate identity.Digest // SHA-256 of the DER of the certificate itself
 }
 
 // NewTrust makes a Trust of anchors; server certificates are not a peer's.
@@ -91,6 +94,9 @@ func (t *Trust) Verify(chain []*x509.Certificate, now time.Time) (Peer, error) {
 		if err := checkStrength(cert); err != nil {
 			return Peer{}, err
 		}
+	}
+	if selfIssued(chain[0]) && t.pins != nil {
+		return t.pinned(chain[0], now)
 	}
 	err := refuseCert(RuleIssuer, "issuer %q is not trusted here", chain[0].Issuer.CommonName)
 	for _, a := range t.anchors {
@@ -181,16 +187,10 @@ func checkUsage(leaf *x509.Certificate, class Class) error {
 	if leaf.IsCA {
 		return refuseCert(RuleCA, "%q is a CA", leaf.Subject.CommonName)
 	}
-	usages, absent := leaf.ExtKeyUsage, len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0
 	if class == Maker {
-		if !absent && !slices.Contains(usages, x509.ExtKeyUsageClientAuth) && !slices.Contains(usages, x509.ExtKeyUsageAny) {
-			return refuseCert(RuleUsage, "%q is not for clientAuth", leaf.Subject.CommonName)
-		}
-		if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-			return refuseCert(RuleKeyUsage, "%q is not for signatures", leaf.Subject.CommonName)
-		}
-		return nil
+		return checkMakerUsage(leaf)
 	}
+	usages := leaf.ExtKeyUsage
 	if !slices.Equal(usages, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}) || len(leaf.UnknownExtKeyUsage) > 0 {
 		return refuseCert(RuleUsage, "%q is not for clientAuth alone", leaf.Subject.CommonName)
 	}
@@ -199,6 +199,18 @@ func checkUsage(leaf *x509.Certificate, class Class) error {
 	}
 	if !hasPolicy(leaf, class) {
 		return refuseCert(RulePolicy, "%q does not carry the %s policy", leaf.Subject.CommonName, class)
+	}
+	return nil
+}
+
+// checkMakerUsage checks what a leaf that is not ours may be used for.
+func checkMakerUsage(leaf *x509.Certificate) error {
+	usages, absent := leaf.ExtKeyUsage, len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0
+	if !absent && !slices.Contains(usages, x509.ExtKeyUsageClientAuth) && !slices.Contains(usages, x509.ExtKeyUsageAny) {
+		return refuseCert(RuleUsage, "%q is not for clientAuth", leaf.Subject.CommonName)
+	}
+	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+		return refuseCert(RuleKeyUsage, "%q is not for signatures", leaf.Subject.CommonName)
 	}
 	return nil
 }
@@ -228,7 +240,7 @@ func (a anchor) verdict(path []*x509.Certificate) (verdict, error) {
 	peer := Peer{
 		Class: a.Class, Name: leaf.Subject.CommonName, Serial: SerialText(leaf),
 		NotAfter: leaf.NotAfter, Issued: leaf.NotBefore, Anchor: identity.Sum(a.Cert.Raw),
-		Key: identity.Sum(leaf.RawSubjectPublicKeyInfo),
+		Key: identity.Sum(leaf.RawSubjectPublicKeyInfo), Certificate: identity.Sum(leaf.Raw),
 	}
 	if _, err := identity.ParseDevice(peer.Name); err != nil {
 		return verdict{}, refuseCert(RuleName, "common name: %v", err)

@@ -93,6 +93,9 @@ func (f Facts) x509() (bool, string) {
 	if f.Peer.Class == "" {
 		return false, "no client certificate"
 	}
+	if f.Peer.Class == pki.SelfSigned {
+		return false, fmt.Sprintf("self-signed certificate %s, known by its SHA-256 alone: no authority answers for it, and none can revoke it", f.Peer.Serial)
+	}
 	checked := "chain, validity, usages, policy and name verified"
 	if f.Peer.Class == pki.Maker {
 		checked = "chain, validity and usages verified"

@@ -72,7 +72,11 @@ func (f *Fleet) load(ctx context.Context, id identity.Device) (Record, operator.
 // done even when writing fails; what loosens only after it was written.
 func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, es []Event) (posture.Report, error) {
 	now := f.now()
-	if rows := birth.Rows(r.Class, g, r.Born); rows != nil {
+	known := r.Born
+	if known.IsZero() {
+		known = r.Added
+	}
+	if rows := birth.Rows(r.Class, g, known); rows != nil {
 		r.Rows[posture.Birth] = rows // the group's rules say how a birth counts
 	}
 	rows := posture.Combine(r.Rows)

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ func (f *Fleet) AddDevice(ctx context.Context, by string, d operator.AddDevice) 
 	}
 	out := operator.AddedDevice{ID: d.ID, Group: d.Group}
 	switch {
+	case d.MakerCA != "" && (len(d.EK) > 0 || d.Token):
+		return out, fault.New(fault.Invalid, "device %s: a device of a maker has neither an EK here nor a token", d.ID)
 	case len(d.EK) > 0 && d.Token:
 		return out, fault.New(fault.Invalid, "device %s: give an EK or ask for a token, not both", d.ID)
 	case len(d.EK) > 0:
@@ -52,10 +55,10 @@ func (f *Fleet) AddDevice(ctx context.Context, by string, d operator.AddDevice) 
 		out.Token, out.Expires = newToken(), r.Expires
 		r.Token = identity.Sum([]byte(out.Token))
 	default:
-		if err := f.awaitsMaker(ctx, d.Group); err != nil {
+		if err := f.awaitsMaker(ctx, d.Group, d.MakerCA); err != nil {
 			return out, err
 		}
-		r.Admits = ByMaker
+		r.Admits, r.MakerCA = ByMaker, d.MakerCA
 	}
 	return out, f.add(ctx, r)
 }
@@ -73,12 +76,17 @@ func (f *Fleet) newRecord(ctx context.Context, by string, id identity.Device, gr
 	return Record{ID: id, Group: group, By: by, Added: f.now()}, nil
 }
 
-func (f *Fleet) awaitsMaker(ctx context.Context, group identity.Group) error {
+func (f *Fleet) awaitsMaker(ctx context.Context, group identity.Group, ca string) error {
 	g, err := f.group(ctx, group)
-	if err == nil && len(g.MakerCAs) == 0 {
-		err = fault.New(fault.Invalid, "group %s has no maker's CA: give an EK or ask for a token", group)
+	switch {
+	case err != nil:
+		return err
+	case len(g.MakerCAs) == 0:
+		return fault.New(fault.Invalid, "group %s has no maker's CA: give an EK or ask for a token", group)
+	case ca != "" && !slices.Contains(g.MakerCAs, ca):
+		return fault.New(fault.Invalid, "group %s does not list the maker's CA %q", group, ca)
 	}
-	return err
+	return nil
 }
 
 // add stores a new device. An EK that another device has is refused, and that

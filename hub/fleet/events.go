@@ -11,7 +11,9 @@ import (
 const (
 	KindGroup      = "group.set"
 	KindCA         = "ca.add"
+	KindVerifyCA   = "ca.verify"
 	KindAdd        = "device.add"
+	KindMove       = "device.move" // into another group
 	KindPending    = "device.pending"
 	KindAccept     = "device.accept"
 	KindTurnAway   = "device.turn-away" // an operator refused a pending device

@@ -52,11 +52,21 @@ type Withdrawer interface {
 	Withdraw(ctx context.Context, device identity.Device, class pki.Class, serial string, reason int) error
 }
 
+// Enrolments knows which devices may enter the registry by themselves. It is
+// asked while the device is being acted on: it must not call back for it.
+type Enrolments interface {
+	// Enrolled returns the group that a device comes into that the registry does
+	// not know, and by what. A fault of kind NotFound means that no enrolment
+	// speaks of it, and its group's own CAs and ids decide; any other keeps it out.
+	Enrolled(ctx context.Context, p pki.Peer) (group identity.Group, by string, err error)
+}
+
 // Config has what a Fleet works with.
 type Config struct {
 	Store      Store            // required
 	Ledger     Ledger           // required
 	Sessions   Sessions         // required
+	Enrolments Enrolments       // asked of devices that the registry does not know; optional
 	Withdrawer Withdrawer       // called on revocation, and when a new birth supersedes an old one; optional
 	Log        *slog.Logger     // required
 	Now        func() time.Time // default time.Now

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/birth"
 	"holdfast/fault"
@@ -76,7 +77,7 @@ func (f *Fleet) SetGroup(ctx context.Context, by string, id identity.Group, s op
 	if err != nil && fault.Of(err) != fault.NotFound {
 		return operator.Group{}, err
 	}
-	g := operator.Group{ID: id, Simulation: s.Simulation, FileKeys: s.FileKeys, TLS12: s.TLS12,
+	g := operator.Group{ID: id, Simulation: s.Simulation, FileKeys: s.FileKeys, TLS12: s.TLS12, SelfSigned: s.SelfSigned,
 		MakerCAs: slices.Compact(slices.Sorted(slices.Values(s.MakerCAs))), IDs: slices.Compact(slices.Sorted(slices.Values(s.IDs)))}
 	if g.Policy, err = policyOf(s, old.Policy, exists); err != nil {
 		return operator.Group{}, err
@@ -192,6 +193,10 @@ func (f *Fleet) AddCA(ctx context.Context, by string, ca operator.CA) (operator.
 	if err != nil {
 		return operator.CA{}, err
 	}
+	ca.Challenge, ca.Verified = "", time.Time{}
+	if ca.Kind == kindMaker {
+		ca.Challenge = pki.NewChallenge()
+	}
 	ca.Subject, ca.NotAfter, ca.PEM = cert.Subject.String(), cert.NotAfter.UTC(), string(pki.EncodeCerts(cert))
 	event := Event{Kind: KindCA, Details: map[string]any{"by": by, "name": ca.Name, "kind": ca.Kind, "class": ca.Class,
 		"subject": ca.Subject, "sha256": identity.Sum(cert.Raw)}}
@@ -236,6 +241,59 @@ func (f *Fleet) checkCA(ctx context.Context, ca operator.CA) (*x509.Certificate,
 		}
 	}
 	return cert, nil
+}
+
+// VerifyCA takes in a proof that somebody holds the key of a maker's CA, or
+// makes a new challenge where there is no proof to check. A challenge is good
+// for one proof. A proof that fails is a fault of kind Integrity.
+func (f *Fleet) VerifyCA(ctx context.Context, by, name string, proof operator.Proof) (operator.CA, error) {
+	defer f.lockRegistry()()
+	ca, cert, err := f.maker(ctx, name)
+	if err != nil {
+		return operator.CA{}, err
+	}
+	var es []Event
+	if proof.PEM == "" {
+		ca.Challenge = pki.NewChallenge()
+	} else {
+		if err := f.checkProof(ca, cert, proof); err != nil {
+			return operator.CA{}, err
+		}
+		ca.Challenge, ca.Verified = "", f.now()
+		es = []Event{{Kind: KindVerifyCA, Details: map[string]any{"by": by, "name": ca.Name, "sha256": identity.Sum(cert.Raw)}}}
+	}
+	if err := f.cfg.Store.SaveCA(ctx, ca, es); err != nil {
+		return operator.CA{}, err
+	}
+	f.handOver(ctx)
+	return ca, nil
+}
+
+func (f *Fleet) checkProof(ca operator.CA, cert *x509.Certificate, proof operator.Proof) error {
+	if ca.Challenge == "" {
+		return fault.New(fault.Conflict, "there is no challenge to %s: ask for one first", ca.Name)
+	}
+	p, err := pki.ParseCert([]byte(proof.PEM))
+	if err != nil {
+		return fault.New(fault.Invalid, "%w", err)
+	}
+	if err := pki.CheckProof(p, cert, ca.Challenge, f.now()); err != nil {
+		return fault.New(fault.Integrity, "proof for %s: %w", ca.Name, err)
+	}
+	return nil
+}
+
+// maker finds a maker's CA by its name.
+func (f *Fleet) maker(ctx context.Context, name string) (found operator.CA, cert *x509.Certificate, err error) {
+	err = f.eachCA(ctx, kindMaker, func(ca operator.CA, c *x509.Certificate) {
+		if ca.Name == name {
+			found, cert = ca, c
+		}
+	})
+	if err == nil && cert == nil {
+		err = fault.New(fault.NotFound, "there is no maker's CA %q", name)
+	}
+	return found, cert, err
 }
 
 func notInName(r rune) bool {
@@ -285,6 +343,12 @@ func (f *Fleet) eachCA(ctx context.Context, kind string, do func(operator.CA, *x
 		do(ca, cert)
 	}
 	return nil
+}
+
+// MakerCA returns the name of the maker's CA with that certificate, or a fault
+// of kind Denied.
+func (f *Fleet) MakerCA(ctx context.Context, anchor identity.Digest) (string, error) {
+	return f.makerCA(ctx, anchor)
 }
 
 // makerCA returns the name of the maker's CA with that certificate.

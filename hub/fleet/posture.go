@@ -119,7 +119,7 @@ func issued(c Certificate, now time.Time) []measure.Row {
 	}
 	return []measure.Row{
 		{Measure: measure.IdentityCertificates, Verdict: measure.Pass, Grade: measure.Observed, Time: now,
-			Reason: "request and key from the device, certificate by EST, on the hub's revocation list when revoked"},
+			Reason: "request and key from the device, certificate by the hub, on its revocation list when revoked"},
 		renewable,
 	}
 }

@@ -49,8 +49,8 @@ func (f *Fleet) Admit(ctx context.Context, p pki.Peer) (Admitted, error) {
 // admit is Admit without the decision, for who holds the device's lock.
 func (f *Fleet) admit(ctx context.Context, p pki.Peer) (Record, operator.Group, error) {
 	r, g, err := f.load(ctx, p.Device)
-	if fault.Of(err) == fault.NotFound && p.Class == pki.Maker {
-		r, g, err = f.firstOfMaker(ctx, p)
+	if fault.Of(err) == fault.NotFound && (p.Class == pki.Maker || p.Class == pki.SelfSigned) {
+		r, g, err = f.first(ctx, p)
 	}
 	switch {
 	case fault.Of(err) == fault.NotFound:
@@ -76,41 +76,40 @@ func (f *Fleet) owns(ctx context.Context, p pki.Peer, r Record, g operator.Group
 			return fault.New(fault.Denied, "the certificate of %s has been superseded", r.ID)
 		}
 		return nil
-	case pki.Maker:
-		name, err := f.makerCA(ctx, p.Anchor)
-		if err != nil {
-			return err
+	case pki.Maker, pki.SelfSigned:
+		if r.Admits != admission(p) {
+			return fault.New(fault.Denied, "a certificate of class %q does not own %s", p.Class, r.ID)
 		}
-		if r.Admits != ByMaker || !slices.Contains(g.MakerCAs, name) {
-			return fault.New(fault.Denied, "CA %s does not own %s", name, r.ID)
-		}
-		return nil
+		return f.speaksFor(ctx, p, r, g)
 	}
 	return fault.New(fault.Denied, "a certificate of class %q opens nothing", p.Class)
 }
 
-// firstOfMaker enters a device that comes for the first time, if a group lists
-// the CA that certified it and owns its id.
-func (f *Fleet) firstOfMaker(ctx context.Context, p pki.Peer) (Record, operator.Group, error) {
+// admission is the way in of a device that was not born here.
+func admission(p pki.Peer) Admission {
+	if p.Class == pki.SelfSigned {
+		return BySelfSigned
+	}
+	return ByMaker
+}
+
+// speaksFor refuses a certificate whose authority has no say in g. That a
+// self-signed one is this device's own was found when it was verified.
+func (f *Fleet) speaksFor(ctx context.Context, p pki.Peer, r Record, g operator.Group) error {
+	if p.Class == pki.SelfSigned {
+		if !g.SelfSigned {
+			return fault.New(fault.Denied, "group %s takes no self-signed certificates", g.ID)
+		}
+		return nil
+	}
 	name, err := f.makerCA(ctx, p.Anchor)
 	if err != nil {
-		return Record{}, operator.Group{}, err
+		return err
 	}
-	gs, err := f.cfg.Store.Groups(ctx)
-	if err != nil {
-		return Record{}, operator.Group{}, err
+	if !slices.Contains(g.MakerCAs, name) || r.MakerCA != "" && r.MakerCA != name {
+		return fault.New(fault.Denied, "CA %s does not own %s", name, p.Device)
 	}
-	for _, g := range gs {
-		if slices.Contains(g.MakerCAs, name) && birth.Matches(g.IDs, string(p.Device)) {
-			r := Record{ID: p.Device, Group: g.ID, By: "maker's CA " + name, Added: f.now(), Admits: ByMaker, Class: birth.Maker}
-			if err := f.cfg.Store.AddDevice(ctx, r, []Event{added(r)}); err != nil {
-				return r, g, err
-			}
-			f.handOver(ctx)
-			return r, g, nil
-		}
-	}
-	return Record{}, operator.Group{}, fault.New(fault.Denied, "CA %s does not own %s", name, p.Device)
+	return nil
 }
 
 // SessionOpened takes in that a session of p is open in the mode that Admit
@@ -131,8 +130,8 @@ func (f *Fleet) SessionOpened(ctx context.Context, p pki.Peer, session string, m
 	f.mu.Unlock()
 	report, err := f.changeLoaded(ctx, r, g, func(r *Record, g operator.Group) ([]Event, error) {
 		now := f.now()
-		if r.Class == "" && p.Class == pki.Maker {
-			r.Class = birth.Maker
+		if r.Class == "" && (p.Class == pki.Maker || p.Class == pki.SelfSigned) {
+			r.Class = birth.Class(p.Class)
 		}
 		if r.Provisional.IsZero() && p.Class != pki.Birth {
 			r.Provisional = now.Add(g.Policy.Short())

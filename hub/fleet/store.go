@@ -73,10 +73,11 @@ type Record struct {
 	By      string          `json:"by"` // who registered it
 	Added   time.Time       `json:"added"`
 	Admits  Admission       `json:"admits"`
-	EK      identity.Digest `json:"ek"`      // zero: none
-	Token   identity.Digest `json:"token"`   // SHA-256 of the claim token; zero: none
-	Expires time.Time       `json:"expires"` // of the claim token
-	Spent   bool            `json:"spent"`   // the token has been used
+	MakerCA string          `json:"maker_ca"` // the one maker's CA that may certify it; empty: any of its group
+	EK      identity.Digest `json:"ek"`       // zero: none
+	Token   identity.Digest `json:"token"`    // SHA-256 of the claim token; zero: none
+	Expires time.Time       `json:"expires"`  // of the claim token
+	Spent   bool            `json:"spent"`    // the token has been used
 
 	Class    birth.Class     `json:"class"` // empty until it is born or first connects
 	Key      identity.Digest `json:"key"`   // of the birth key
@@ -107,9 +108,10 @@ type Admission string
 
 // The ways in.
 const (
-	ByEK    Admission = "ek"
-	ByToken Admission = "token"
-	ByMaker Admission = "maker"
+	ByEK         Admission = "ek"
+	ByToken      Admission = "token"
+	ByMaker      Admission = "maker"
+	BySelfSigned Admission = "self-signed"
 )
 
 // Mark is an operator's act that is in force.
