@@ -86,7 +86,11 @@ func row(id measure.ID, now time.Time, judge func() (bool, string)) measure.Row 
 }
 
 func (f Facts) version() (bool, string) {
-	return f.Version >= tls.VersionTLS13, tls.VersionName(f.Version) + " negotiated"
+	text := tls.VersionName(f.Version) + " negotiated"
+	if Legacy(f.Suite) {
+		text += mend13
+	}
+	return f.Version >= tls.VersionTLS13, text
 }
 
 func (f Facts) x509() (bool, string) {
@@ -107,6 +111,9 @@ func (f Facts) x509() (bool, string) {
 // suite passes an ephemeral key exchange on an approved group with AEAD.
 func (f Facts) suite() (bool, string) {
 	text := tls.CipherSuiteName(f.Suite) + " with " + f.groupText()
+	if Legacy(f.Suite) {
+		text += fmt.Sprintf(mend, tls.CipherSuiteName(f.Suite))
+	}
 	return f.strongSuite() && f.strongGroup(), text
 }
 

@@ -31,13 +31,16 @@ const RuleVersion pki.Rule = "tls-version"
 // groups are the key exchanges: hybrid post-quantum, then classical.
 func groups() []tls.CurveID { return []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256} }
 
-// suites12 are the suites of TLS 1.2: ECDHE and AEAD, with our ECDSA
-// certificates. (TLS 1.3 has only AEAD suites and is not configurable.)
+// suites12 are the suites of TLS 1.2: ECDHE and AEAD, with an ECDSA or an RSA
+// certificate of ours. (TLS 1.3 has only AEAD suites and is not configurable.)
 func suites12() []uint16 {
 	return []uint16{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
 		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 	}
 }
 
@@ -46,6 +49,10 @@ func suites12() []uint16 {
 type Listener struct {
 	// Certificate returns the hub's current certificate. Required.
 	Certificate func() (*tls.Certificate, error)
+
+	// RSA returns the certificate for clients that cannot verify the other.
+	// Nil: there is none, and they fail.
+	RSA func() (*tls.Certificate, error)
 
 	// Trust returns the anchors this listener trusts now. Required.
 	Trust func() *pki.Trust
@@ -97,11 +104,14 @@ func (l Listener) config(name string, auth tls.ClientAuthType, protos ...string)
 		SessionTicketsDisabled: true,
 		Time:                   l.Now,
 		ClientAuth:             auth,
-		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return l.Certificate() },
+		GetCertificate:         l.choose,
 		VerifyConnection:       l.verify,
 	}
 	if l.AllowTLS12 {
 		cfg.MinVersion = tls.VersionTLS12
+		if l.RSA != nil {
+			cfg.GetConfigForClient = capped(cfg)
+		}
 	}
 	return cfg, nil
 }
