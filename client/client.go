@@ -148,7 +148,7 @@ func (c *Client) Events(ctx context.Context, device identity.Device, since time.
 	if follow {
 		q.Set("follow", "true")
 	}
-	resp, err := c.do(ctx, http.MethodGet, "/v1/events?"+q.Encode(), nil)
+	resp, err := c.do(ctx, http.MethodGet, "/v1/events?"+q.Encode(), http.Header{}, nil)
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,12 @@ func get[T any](ctx context.Context, c *Client, path string) (T, error) {
 
 // call sends in as JSON and reads the answer into out; either may be nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	resp, err := c.do(ctx, method, path, in)
+	return c.callWith(ctx, method, path, http.Header{}, in, out)
+}
+
+// callWith is call with further headers.
+func (c *Client) callWith(ctx context.Context, method, path string, header http.Header, in, out any) error {
+	resp, err := c.do(ctx, method, path, header, in)
 	if err != nil {
 		return err
 	}
@@ -196,7 +201,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 
 // do sends a request and returns the answer when it is a success; the caller
 // closes its body.
-func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
+func (c *Client) do(ctx context.Context, method, path string, header http.Header, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -209,6 +214,7 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
+	req.Header = header
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -270,7 +276,7 @@ func kind(status int) fault.Kind {
 		return fault.Denied
 	case http.StatusNotFound:
 		return fault.NotFound
-	case http.StatusConflict:
+	case http.StatusConflict, http.StatusPreconditionFailed:
 		return fault.Conflict
 	case http.StatusServiceUnavailable:
 		return fault.Unavailable

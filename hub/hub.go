@@ -20,13 +20,17 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/hub/calls"
 	"holdfast/hub/enroll"
 	"holdfast/hub/fleet"
 	"holdfast/hub/gateway"
 	"holdfast/hub/issuer"
 	"holdfast/hub/journal"
+	"holdfast/hub/messages"
+	"holdfast/hub/outbox"
 	"holdfast/hub/store"
 	"holdfast/hub/stream"
+	"holdfast/hub/twins"
 	"holdfast/hub/verifier"
 	"holdfast/ledger"
 	"holdfast/pki"
@@ -67,6 +71,10 @@ type hub struct {
 	verifier *verifier.Verifier
 	enroll   *enroll.Enroller
 	gateway  *gateway.Gateway
+	twins    *twins.Twins
+	calls    *calls.Calls
+	messages *messages.Messages
+	outbox   *outbox.Outbox
 	trust    *anchors
 	logs     *shipments
 	refusals *refusals
@@ -168,6 +176,7 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 		func() error { return h.buildStream(ctx, dir) },
 		func() error { return h.buildIssuer(ctx, dir, secret) },
 		func() error { return h.buildFleet() },
+		func() error { return h.buildTwins() },
 		func() error { return h.buildVerifier() },
 		func() error { return h.buildEnroll() },
 		func() error { return h.trust.refresh(ctx) },
@@ -242,6 +251,8 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	core.Go(func() error { return h.serving.Run(behind) })
 	core.Go(func() error { return h.fleet.Run(behind) })
 	core.Go(func() error { return h.logs.Run(behind) })
+	core.Go(func() error { return h.messages.Run(behind) })
+	core.Go(func() error { return h.outbox.Run(behind) })
 	core.Go(func() error { return h.stream.Bus().Serve(behind, h.onSession) })
 
 	edges, ctx := errgroup.WithContext(ctx)

@@ -78,7 +78,7 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 	}
 	r := registry{Fleet: h.fleet, trust: h.trust}
 	handler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
-		References: h.verifier, Events: events{h.stream}, Ledger: h.journal, Log: h.component("api")})
+		References: h.verifier, Twins: h.twins, Methods: h.calls, Messages: h.messages, Events: events{h.stream}, Ledger: h.journal, Log: h.component("api")})
 	return serve(ctx, tls.NewListener(l, cfg), handler, h.component("api"))
 }
 

@@ -114,7 +114,16 @@ func (h *hub) onSession(d identity.Device, verb string, body []byte) ([]byte, bo
 	case stream.VerbQuarantine:
 		return nil, h.gateway.SetMode(d, access.Quarantine)
 	case stream.VerbRestore:
-		return nil, h.gateway.SetMode(d, access.Full)
+		open := h.gateway.SetMode(d, access.Full)
+		h.messages.Wake(d)
+		return nil, open
+	case stream.VerbDesired:
+		return nil, h.tellDesired(d, body)
+	case stream.VerbMethod:
+		return h.calls.Deliver(d, body)
+	case stream.VerbMessages:
+		h.messages.Wake(d)
+		return nil, true
 	case stream.VerbPosture:
 		var r posture.Report
 		if err := json.Unmarshal(body, &r); err != nil {
@@ -173,13 +182,15 @@ func (h *hub) Answer(ctx context.Context, s *gateway.Session, t iothub.Request, 
 	case iothub.Attest:
 		status, body := h.attest(ctx, s, string(t.Op), payload)
 		return t.Result(status), body, nil
+	case iothub.TwinGet, iothub.ReportedPatch:
+		return h.twins.Answer(ctx, s.Device(), t, payload)
 	}
 	return nil, nil, fault.New(fault.NotFound, "this hub does not answer such requests")
 }
 
 // Answered implements gateway.Methods.
-func (h *hub) Answered(s *gateway.Session, r iothub.MethodResult, _ []byte) {
-	h.log.Warn("result of a method that nobody called", "device", s.Device(), "rid", r.RequestID)
+func (h *hub) Answered(s *gateway.Session, r iothub.MethodResult, payload []byte) {
+	h.calls.Answered(s.Device(), r, payload)
 }
 
 // attest answers an attestation request over the MQTT session.
@@ -207,6 +218,7 @@ func (h *hub) SessionOpened(s *gateway.Session) {
 		h.gateway.Revoke(s.Device())
 		return
 	}
+	h.messages.Wake(s.Device()) // subscriptions may be of an earlier session
 	h.log.InfoContext(ctx, "session opened", "device", s.Device(), "class", who.Class, "mode", s.Mode(), "remote", p.Remote)
 }
 
@@ -218,9 +230,15 @@ func facts(p gateway.Peer, who pki.Peer) tlspolicy.Facts {
 	}
 }
 
-// Subscribed implements gateway.Observer: who asks for its posture gets it.
+// Subscribed implements gateway.Observer: who asks for its posture or its
+// messages gets them.
 func (h *hub) Subscribed(s *gateway.Session, filter string) {
-	if filter != iothub.PostureFilter {
+	switch filter {
+	case iothub.DeviceboundFilter(s.Device()):
+		h.messages.Wake(s.Device())
+		return
+	case iothub.PostureFilter:
+	default:
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), gateway.AdmitTimeout)

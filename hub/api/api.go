@@ -89,6 +89,9 @@ type Config struct {
 	Devices    Devices
 	Arrivals   Arrivals
 	References References
+	Twins      Twins
+	Methods    Methods
+	Messages   Messages
 	Events     Events
 	Ledger     Ledger
 	Log        *slog.Logger
@@ -179,6 +182,9 @@ func (a *api) refuse(err error) error {
 	}
 	if fault.Of(err) == fault.Internal {
 		a.Log.Error("request failed", "err", err)
+	}
+	if f, ok := errors.AsType[*iothub.Failure](err); ok {
+		return huma.NewError(f.Code.Status(), fault.Public(err), &huma.ErrorDetail{Location: "code", Message: f.Code.String(), Value: int(f.Code)})
 	}
 	return huma.NewError(httpfault.Status(fault.Of(err)), fault.Public(err))
 }

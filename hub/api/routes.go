@@ -34,6 +34,9 @@ func (a *api) register(h huma.API) {
 	a.registerDevices(h)
 	a.registerPending(h)
 	a.registerReferences(h)
+	a.registerTwins(h)
+	a.registerMethods(h)
+	a.registerMessages(h)
 	a.registerEvents(h)
 	a.registerLedger(h)
 }

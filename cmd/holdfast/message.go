@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/identity"
+	"holdfast/operator"
+)
+
+func messageCmd(io stdio) *cobra.Command {
+	return noun("message", "Send messages that wait until a device takes them",
+		messageSendCmd(io), messageListCmd(io), messagePurgeCmd(io))
+}
+
+func messageSendCmd(io stdio) *cobra.Command {
+	var in operator.SendMessage
+	var properties []string
+	var file string
+	var expires time.Duration
+	cmd := &cobra.Command{
+		Use:   "send DEVICE",
+		Short: "Queue a message to a device",
+		Long: `Queue a message to a device. It waits until the device has acknowledged it, and
+is dropped when it expires (an hour unless --expires says otherwise, two days at
+most) or was sent ten times in vain. With --ack what became of it is told by an
+event of kind feedback.`,
+		Example: `  holdfast message send meter-7 --body hello --property k=v --id 42 --expires 1h
+  holdfast message send meter-7 --file config.bin --ack full`,
+		Args: args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&in.Body, "body", "", "text of the message")
+	cmd.Flags().StringVar(&file, "file", "", "file with the body, in place of --body")
+	cmd.Flags().StringArrayVar(&properties, "property", nil, "property as key=value; may be given again")
+	cmd.Flags().StringVar(&in.ID, "id", "", "message id (default: made up)")
+	cmd.Flags().StringVar(&in.CorrelationID, "correlation-id", "", "id of what the message answers")
+	cmd.Flags().StringVar(&in.ContentType, "content-type", "", "type of the body")
+	cmd.Flags().DurationVar(&expires, "expires", time.Hour, "how long the message may wait, 1m to 48h")
+	cmd.Flags().StringVar(&in.Ack, "ack", "", "tell of its fate: none, positive, negative or full")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		if err := readMessage(&in, properties, file, expires); err != nil {
+			return err
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		m, err := c.SendMessage(cmd.Context(), identity.Device(a[0]), in)
+		if err != nil {
+			return fmt.Errorf("send to %s: %w", a[0], err)
+		}
+		return show(io.Out, *asJSON, m, func(w writer) {
+			fmt.Fprintf(w, "message %s waits for %s until %s\n", m.ID, a[0], m.Until.UTC().Format(time.RFC3339))
+		})
+	}
+	return cmd
+}
+
+// readMessage reads the flags of message send.
+func readMessage(in *operator.SendMessage, properties []string, file string, expires time.Duration) error {
+	for _, p := range properties {
+		k, v, ok := strings.Cut(p, "=")
+		if !ok || k == "" {
+			return usagef("--property %q: want key=value", p)
+		}
+		if in.Properties == nil {
+			in.Properties = map[string]string{}
+		}
+		in.Properties[k] = v
+	}
+	if expires <= 0 {
+		return usagef("--expires %s: want 1m to 48h", expires)
+	}
+	in.Expires = seconds(expires)
+	if file == "" && utf8.ValidString(in.Body) {
+		return nil
+	}
+	if file != "" && in.Body != "" {
+		return usagef("give --body or --file, not both")
+	}
+	in.Base64, in.Body = []byte(in.Body), ""
+	if file == "" {
+		return nil
+	}
+	var err error
+	if in.Base64, err = os.ReadFile(file); err != nil {
+		return fmt.Errorf("read the body: %w", err)
+	}
+	return nil
+}
+
+func messageListCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list DEVICE",
+		Short:   "List the messages that wait for a device",
+		Example: "  holdfast message list meter-7",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		ms, err := c.Messages(cmd.Context(), identity.Device(a[0]))
+		if err != nil {
+			return fmt.Errorf("messages to %s: %w", a[0], err)
+		}
+		return show(io.Out, *asJSON, ms, func(w writer) {
+			fmt.Fprintln(w, "ID\tQUEUED\tEXPIRES\tSENT\tBYTES")
+			for _, m := range ms {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", m.ID, m.Enqueued.UTC().Format(time.RFC3339), m.Until.UTC().Format(time.RFC3339), m.Deliveries, m.Bytes)
+			}
+		})
+	}
+	return cmd
+}
+
+func messagePurgeCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "purge DEVICE",
+		Short:   "Take all messages that wait for a device out of its queue",
+		Example: "  holdfast message purge meter-7",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		p, err := c.PurgeMessages(cmd.Context(), identity.Device(a[0]))
+		if err != nil {
+			return fmt.Errorf("purge the messages to %s: %w", a[0], err)
+		}
+		return show(io.Out, *asJSON, p, func(w writer) { fmt.Fprintf(w, "%d messages taken out\n", p.Messages) })
+	}
+	return cmd
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/identity"
+	"holdfast/operator"
+)
+
+func twinCmd(io stdio) *cobra.Command {
+	return noun("twin", "Show and change what is wanted of a device and what it reports",
+		twinShowCmd(io), twinSetCmd(io), twinTagsCmd(io))
+}
+
+func twinShowCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show DEVICE",
+		Short:   "Show a device's twin",
+		Example: "  holdfast twin show meter-7 --json",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		t, err := c.Twin(cmd.Context(), identity.Device(a[0]))
+		if err != nil {
+			return fmt.Errorf("twin of %s: %w", a[0], err)
+		}
+		return showTwin(io, *asJSON, t)
+	}
+	return cmd
+}
+
+func showTwin(io stdio, asJSON bool, t operator.Twin) error {
+	return show(io.Out, asJSON, t, func(w writer) {
+		fmt.Fprintf(w, "device\t%s\netag\t%s\ntags\t%s\ndesired\t%s\nreported\t%s\n", t.Device, t.ETag, t.Tags, t.Desired, t.Reported)
+	})
+}
+
+func twinSetCmd(io stdio) *cobra.Command {
+	var desired, etag string
+	var replace bool
+	cmd := &cobra.Command{
+		Use:   "set DEVICE --desired JSON",
+		Short: "Change a device's desired properties",
+		Long: `Merge a JSON object into a device's desired properties: members are added or
+replaced, null takes one away. With --replace the object takes the place of all of
+them. The device is told at once if it is connected. With --etag the twin is changed
+only if nobody else has changed it since it was shown with that ETag.`,
+		Example: `  holdfast twin set meter-7 --desired '{"interval":5,"debug":null}'
+  holdfast twin set meter-7 --desired '{"interval":5}' --replace --etag 3q2-7w`,
+		Args: args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&desired, "desired", "", "JSON object (required)")
+	cmd.Flags().StringVar(&etag, "etag", "", "change the twin only if it has this ETag")
+	cmd.Flags().BoolVar(&replace, "replace", false, "replace all desired properties")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		b, err := object("--desired", desired)
+		if err != nil {
+			return err
+		}
+		return changeTwin(io, cmd, a[0], operator.SetTwin{Desired: b}, replace, etag, *asJSON)
+	}
+	return cmd
+}
+
+func twinTagsCmd(io stdio) *cobra.Command {
+	var etag string
+	var replace bool
+	cmd := &cobra.Command{
+		Use:   "tags DEVICE JSON",
+		Short: "Change a device's tags, which it does not see",
+		Long: `Merge a JSON object into a device's tags, or with --replace put it in their place.
+The device does not see its tags.`,
+		Example: `  holdfast twin tags meter-7 '{"site":"A"}'`,
+		Args:    args(cobra.ExactArgs(2)),
+	}
+	cmd.Flags().StringVar(&etag, "etag", "", "change the twin only if it has this ETag")
+	cmd.Flags().BoolVar(&replace, "replace", false, "replace all tags")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		b, err := object("tags", a[1])
+		if err != nil {
+			return err
+		}
+		return changeTwin(io, cmd, a[0], operator.SetTwin{Tags: b}, replace, etag, *asJSON)
+	}
+	return cmd
+}
+
+// object checks that a text is JSON at all; what it may hold the hub knows.
+func object(what, text string) (json.RawMessage, error) {
+	if text == "" {
+		return nil, usagef("%s: want a JSON object", what)
+	}
+	if !json.Valid([]byte(text)) {
+		return nil, usagef("%s: %q is no JSON", what, text)
+	}
+	return json.RawMessage(text), nil
+}
+
+func changeTwin(io stdio, cmd *cobra.Command, id string, in operator.SetTwin, replace bool, etag string, asJSON bool) error {
+	c, err := connect(cmd)
+	if err != nil {
+		return err
+	}
+	change := c.MergeTwin
+	if replace {
+		change = c.ReplaceTwin
+	}
+	t, err := change(cmd.Context(), identity.Device(id), in, etag)
+	if err != nil {
+		return fmt.Errorf("change the twin of %s: %w", id, err)
+	}
+	return showTwin(io, asJSON, t)
+}
