@@ -25,6 +25,14 @@ type Config struct {
 	Hosts []string `json:"hosts"`
 	// MQTT is the address of the MQTT listener. Default ":8883".
 	MQTT string `json:"mqtt"`
+	// Legacy is the address of the legacy listener, which has the cipher suites
+	// of stock ThreadX firmware and takes groups marked legacy-threadx alone. Such
+	// firmware knows no port but 8883: give the listener an address of its own.
+	// Empty: there is none. Set by 'hub legacy enable'.
+	Legacy string `json:"legacy,omitempty"`
+	// LegacyHosts are the names and addresses in the legacy listener's
+	// certificate. Default: Hosts. Set by 'hub legacy enable'.
+	LegacyHosts []string `json:"legacy_hosts,omitempty"`
 	// HTTPS is the address of the device HTTPS listener. Default ":8443".
 	HTTPS string `json:"https"`
 	// Operator is the address of the operator API. Default "127.0.0.1:9443".
@@ -71,6 +79,9 @@ func (c *Config) fill(dir string) {
 			*d.at = d.def
 		}
 	}
+	if len(c.LegacyHosts) == 0 {
+		c.LegacyHosts = c.Hosts
+	}
 	if !filepath.IsAbs(c.SealFile) {
 		c.SealFile = filepath.Join(dir, c.SealFile)
 	}
@@ -81,7 +92,11 @@ func (c *Config) check(path string) error {
 	if len(c.Hosts) == 0 {
 		return fmt.Errorf("configuration %s: hosts is empty", path)
 	}
-	for key, addr := range map[string]string{"mqtt": c.MQTT, "https": c.HTTPS, "operator": c.Operator} {
+	listeners := map[string]string{"mqtt": c.MQTT, "https": c.HTTPS, "operator": c.Operator}
+	if c.Legacy != "" {
+		listeners["legacy"] = c.Legacy
+	}
+	for key, addr := range listeners {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return fmt.Errorf("configuration %s: %s: %w", path, key, err)
 		}

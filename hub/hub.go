@@ -45,6 +45,7 @@ type Options struct {
 	Version  string
 	MQTT     string // address of the MQTT listener, in place of the configured
 	HTTPS    string // address of the device HTTPS listener, likewise
+	Legacy   string // address of the legacy listener, likewise; it has to be enabled
 	Operator string // address of the operator API, likewise
 	Log      *slog.Logger
 	Ready    func(Addresses) // told once all listeners are open; may be nil
@@ -53,6 +54,7 @@ type Options struct {
 // Addresses are where a running hub listens.
 type Addresses struct {
 	MQTT, HTTPS, Operator string
+	Legacy                string // empty: none
 }
 
 // hub is one hub process.
@@ -67,6 +69,7 @@ type hub struct {
 	journal  *journal.Journal
 	issuer   *issuer.Issuer
 	serving  *issuer.Serving
+	rsa      map[issuer.RSA]*issuer.Serving // of the hierarchies that this hub has
 	fleet    *fleet.Fleet
 	verifier *verifier.Verifier
 	enroll   *enroll.Enroller
@@ -89,7 +92,7 @@ func Run(ctx context.Context, dir string, o Options) error {
 	for _, a := range []struct {
 		at *string
 		by string
-	}{{&cfg.MQTT, o.MQTT}, {&cfg.HTTPS, o.HTTPS}, {&cfg.Operator, o.Operator}} {
+	}{{&cfg.MQTT, o.MQTT}, {&cfg.HTTPS, o.HTTPS}, {&cfg.Operator, o.Operator}, {&cfg.Legacy, o.Legacy}} {
 		if a.by != "" {
 			*a.at = a.by
 		}
@@ -131,6 +134,7 @@ func lock(dir string) (unlock func(), err error) {
 // listeners are the sockets of a hub.
 type listeners struct {
 	mqtt, https, operator net.Listener
+	legacy                net.Listener // nil: none
 }
 
 func listen(cfg Config) (*listeners, error) {
@@ -139,7 +143,10 @@ func listen(cfg Config) (*listeners, error) {
 		at   *net.Listener
 		name string
 		addr string
-	}{{&ls.mqtt, "MQTT", cfg.MQTT}, {&ls.https, "device HTTPS", cfg.HTTPS}, {&ls.operator, "operator API", cfg.Operator}} {
+	}{{&ls.mqtt, "MQTT", cfg.MQTT}, {&ls.https, "device HTTPS", cfg.HTTPS}, {&ls.operator, "operator API", cfg.Operator}, {&ls.legacy, "legacy", cfg.Legacy}} {
+		if l.addr == "" {
+			continue // only the legacy listener has no default
+		}
 		var err error
 		if *l.at, err = net.Listen("tcp", l.addr); err != nil {
 			ls.close()
@@ -150,7 +157,7 @@ func listen(cfg Config) (*listeners, error) {
 }
 
 func (l *listeners) close() {
-	for _, s := range []net.Listener{l.mqtt, l.https, l.operator} {
+	for _, s := range []net.Listener{l.mqtt, l.https, l.operator, l.legacy} {
 		if s != nil {
 			s.Close()
 		}
@@ -158,7 +165,11 @@ func (l *listeners) close() {
 }
 
 func (l *listeners) addresses() Addresses {
-	return Addresses{MQTT: l.mqtt.Addr().String(), HTTPS: l.https.Addr().String(), Operator: l.operator.Addr().String()}
+	at := Addresses{MQTT: l.mqtt.Addr().String(), HTTPS: l.https.Addr().String(), Operator: l.operator.Addr().String()}
+	if l.legacy != nil {
+		at.Legacy = l.legacy.Addr().String()
+	}
+	return at
 }
 
 // build makes the services, each on those it needs.
@@ -180,7 +191,7 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 		func() error { return h.buildVerifier() },
 		func() error { return h.buildEnroll() },
 		func() error { return h.trust.refresh(ctx) },
-		func() error { return h.buildGateway(ls.mqtt) },
+		func() error { return h.buildGateway(ls) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -226,8 +237,10 @@ func (h *hub) buildIssuer(ctx context.Context, dir string, secret pki.Secret) er
 	if err != nil {
 		return err
 	}
-	h.serving, err = issuer.NewServing(ctx, h.issuer, names, servingLifetime)
-	return err
+	if h.serving, err = issuer.NewServing(ctx, h.issuer, names, servingLifetime); err != nil {
+		return err
+	}
+	return h.buildRSA(ctx, names)
 }
 
 func (h *hub) buildFleet() error {
@@ -249,6 +262,9 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	core, behind := errgroup.WithContext(behind)
 	core.Go(func() error { return h.stream.Run(behind) })
 	core.Go(func() error { return h.serving.Run(behind) })
+	for _, s := range h.rsa {
+		core.Go(func() error { return s.Run(behind) })
+	}
 	core.Go(func() error { return h.fleet.Run(behind) })
 	core.Go(func() error { return h.logs.Run(behind) })
 	core.Go(func() error { return h.messages.Run(behind) })
@@ -270,7 +286,7 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	if err := h.journal.Append(ctx, ledger.Entry{Kind: ledger.HubStart, Actor: "hub"}); err != nil {
 		h.log.ErrorContext(ctx, "record start", "err", err)
 	}
-	h.log.InfoContext(ctx, "hub is up", "mqtt", h.at.MQTT, "https", h.at.HTTPS, "operator", h.at.Operator, "version", h.version)
+	h.log.InfoContext(ctx, "hub is up", "mqtt", h.at.MQTT, "https", h.at.HTTPS, "operator", h.at.Operator, "legacy", h.at.Legacy, "version", h.version)
 	if ready != nil {
 		ready(h.at)
 	}

@@ -40,12 +40,15 @@ const operatorLifetime = 365 * 24 * time.Hour
 
 // InitConfig says what hub to make.
 type InitConfig struct {
-	State    string   // directory of its state; must not hold a hub yet
-	Hosts    []string // names and addresses that devices reach it by
-	RootOut  string   // file that receives the root's key; must not exist
-	SealFile string   // file with the secret that seals keys; empty: made in State
-	Operator string   // address of the operator API; empty: the default
-	Admin    string   // name of the first operator
+	State   string   // directory of its state; must not hold a hub yet
+	Hosts   []string // names and addresses that devices reach it by
+	RootOut string   // file that receives the root's key; must not exist
+	// RSARootOut, if set, makes an RSA hierarchy too and is the file that
+	// receives the key of its root; see EnableRSA.
+	RSARootOut string
+	SealFile   string // file with the secret that seals keys; empty: made in State
+	Operator   string // address of the operator API; empty: the default
+	Admin      string // name of the first operator
 }
 
 // Init makes a hub: authorities, ledger, database, and the profile of its
@@ -82,11 +85,10 @@ func Init(ctx context.Context, in InitConfig) error {
 	if err := initOperator(ctx, in, cfg, secret); err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(written, "", "  ")
-	if err != nil {
+	if err := written.write(in.State); err != nil || in.RSARootOut == "" {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(in.State, configName), append(b, '\n'), 0o600)
+	return EnableRSA(ctx, in.State, in.RSARootOut)
 }
 
 // sealSecret reads the secret that seals keys, making the file where it may.

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/hub/api"
 	"holdfast/hub/fleet"
+	"holdfast/hub/issuer"
 	"holdfast/hub/stream"
 	"holdfast/identity"
 	"holdfast/iothub"
@@ -61,7 +62,8 @@ func (e events) Read(ctx context.Context, device identity.Device, since time.Tim
 // describe says what hub this is.
 func (h *hub) describe(ctx context.Context) (operator.Hub, error) {
 	ds, err := h.fleet.Devices(ctx, "", "")
-	return operator.Hub{Version: h.version, Hosts: h.cfg.Hosts, MQTT: h.at.MQTT, HTTPS: h.at.HTTPS,
+	return operator.Hub{Version: h.version, Hosts: h.cfg.Hosts, MQTT: h.at.MQTT, HTTPS: h.at.HTTPS, Legacy: h.at.Legacy,
+		RSARoot: h.rootText(issuer.Modern), OldRoot: h.rootText(issuer.Legacy),
 		Root: string(pki.EncodeCerts(h.issuer.Root())), Devices: len(ds), Connected: h.fleet.Connected()}, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -49,7 +48,11 @@ func (a *anchors) current() *pki.Trust { return a.trust.Load() }
 
 // listener is the TLS policy that both device listeners share.
 func (h *hub) listener() tlspolicy.Listener {
-	return tlspolicy.Listener{Certificate: h.serving.Certificate, Trust: h.trust.current, Now: time.Now, AllowTLS12: true, Verify: h.version12}
+	l := tlspolicy.Listener{Certificate: h.serving.Certificate, Trust: h.trust.current, Now: time.Now, AllowTLS12: true, Verify: h.version12}
+	if s := h.rsa[issuer.Modern]; s != nil {
+		l.RSA = s.Certificate
+	}
+	return l
 }
 
 // version12 lets a session use TLS 1.2 only where the device's group allows it.
@@ -63,10 +66,7 @@ func (h *hub) version12(state tls.ConnectionState, peer pki.Peer) error {
 	if err != nil {
 		return err
 	}
-	if !a.Group.TLS12 {
-		return fault.New(fault.Denied, "group %s demands TLS 1.3", a.Group.ID)
-	}
-	return nil
+	return mayUse(a.Group, state.Version, "")
 }
 
 // sessions reaches live sessions over the bus, in whatever process they are.
@@ -136,13 +136,17 @@ func (h *hub) onSession(d identity.Device, verb string, body []byte) ([]byte, bo
 }
 
 // buildGateway makes the gateway.
-func (h *hub) buildGateway(l net.Listener) error {
+func (h *hub) buildGateway(ls *listeners) error {
 	cfg, err := tlspolicy.DeviceMQTT(h.listener())
 	if err != nil {
 		return err
 	}
+	doors, err := h.legacyDoor(ls.legacy)
+	if err != nil {
+		return err
+	}
 	h.gateway, err = gateway.New(gateway.Config{
-		Listener: l, TLS: cfg, Admitter: h, Telemetry: h.stream, Logs: h.logs, Requests: h, Methods: h, Observer: h, Log: h.component("gateway"),
+		Listener: ls.mqtt, TLS: cfg, Doors: doors, Admitter: h, Telemetry: h.stream, Logs: h.logs, Requests: h, Methods: h, Observer: h, Log: h.component("gateway"),
 	})
 	return err
 }
@@ -169,8 +173,8 @@ func (h *hub) Admit(ctx context.Context, p gateway.Peer) (gateway.Admission, err
 	if err != nil {
 		return gateway.Admission{}, err
 	}
-	if p.Version < tls.VersionTLS13 && !a.Group.TLS12 {
-		return gateway.Admission{}, fault.New(fault.Denied, "group %s demands TLS 1.3", a.Group.ID)
+	if err := mayUse(a.Group, p.Version, p.Door); err != nil {
+		return gateway.Admission{}, err
 	}
 	return gateway.Admission{Mode: a.Mode, Fixed: who.Class == pki.Birth}, nil
 }
@@ -178,6 +182,9 @@ func (h *hub) Admit(ctx context.Context, p gateway.Peer) (gateway.Admission, err
 // Answer implements gateway.Requests: it hands each kind of request to the
 // service that answers it.
 func (h *hub) Answer(ctx context.Context, s *gateway.Session, t iothub.Request, payload []byte) (iothub.Topic, []byte, error) {
+	if err := notOnLegacy(s.Peer().Door, t); err != nil {
+		return nil, nil, err
+	}
 	switch t := t.(type) {
 	case iothub.Attest:
 		status, body := h.attest(ctx, s, string(t.Op), payload)

@@ -23,7 +23,10 @@ type Hub struct {
 	Hosts     []string `json:"hosts" doc:"names and addresses in the hub's certificates"`
 	MQTT      string   `json:"mqtt" doc:"address of the MQTT listener"`
 	HTTPS     string   `json:"https" doc:"address of the device HTTPS listener"`
+	Legacy    string   `json:"legacy,omitempty" doc:"address of the legacy listener"`
 	Root      string   `json:"root" doc:"root certificate, PEM"`
+	RSARoot   string   `json:"rsa_root,omitempty" doc:"root certificate for devices that verify RSA alone, PEM"`
+	OldRoot   string   `json:"legacy_root,omitempty" doc:"root certificate of the legacy listener, PEM"`
 	Scope     string   `json:"id_scope" doc:"id scope, for devices that provision themselves"`
 	Devices   int      `json:"devices" doc:"registered devices"`
 	Connected int      `json:"connected" doc:"live sessions"`
@@ -37,6 +40,7 @@ type Group struct {
 	FileKeys   bool           `json:"file_keys,omitempty" doc:"devices may keep their key in a file"`
 	TLS12      bool           `json:"tls12,omitempty" doc:"TLS 1.2 with ECDHE and AEAD is allowed"`
 	SelfSigned bool           `json:"legacy_selfsigned,omitempty" doc:"self-signed certificates that are registered by SHA-256 are accepted"`
+	ThreadX    bool           `json:"legacy_threadx,omitempty" doc:"the legacy listener with its CBC suites is allowed"`
 	MakerCAs   []string       `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
 	IDs        []string       `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
 }
@@ -50,6 +54,7 @@ type SetGroup struct {
 	FileKeys   bool            `json:"file_keys,omitempty" doc:"let devices keep their key in a file"`
 	TLS12      bool            `json:"tls12,omitempty" doc:"allow TLS 1.2 with ECDHE and AEAD"`
 	SelfSigned bool            `json:"legacy_selfsigned,omitempty" doc:"accept self-signed certificates that are registered by SHA-256"`
+	ThreadX    bool            `json:"legacy_threadx,omitempty" doc:"allow the legacy listener, whose suites are those of stock ThreadX firmware"`
 	MakerCAs   []string        `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
 	IDs        []string        `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
 }

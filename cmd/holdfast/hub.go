@@ -14,7 +14,7 @@ import (
 )
 
 func hubCmd(io stdio) *cobra.Command {
-	return noun("hub", "Make, run and show a hub", hubInitCmd(io), hubRunCmd(io), hubShowCmd(io))
+	return noun("hub", "Make, run and show a hub", hubInitCmd(io), hubRunCmd(io), hubShowCmd(io), hubRSACmd(io), hubLegacyCmd(io))
 }
 
 func hubInitCmd(io stdio) *cobra.Command {
@@ -33,6 +33,7 @@ it. The keys of the four intermediate authorities are sealed with the secret in
 	cmd.Flags().StringVar(&cfg.State, "state", defaultState, "directory of the hub's state")
 	cmd.Flags().StringSliceVar(&cfg.Hosts, "host", nil, "name or address that devices reach the hub by (required, repeatable)")
 	cmd.Flags().StringVar(&cfg.RootOut, "root-out", "", "file that receives the root key (required; must not exist)")
+	cmd.Flags().StringVar(&cfg.RSARootOut, "rsa-root-out", "", "make RSA certificates too, and write the key of their root to this file (see 'hub rsa enable')")
 	cmd.Flags().StringVar(&cfg.SealFile, "seal-file", "", "file with the secret that seals keys at rest (default: made in the state directory)")
 	cmd.Flags().StringVar(&cfg.Operator, "operator", "", "address of the operator API, for the profile (default 127.0.0.1:9443)")
 	cmd.Flags().StringVar(&cfg.Admin, "admin", "admin", "name of the first operator")
@@ -69,6 +70,7 @@ override its addresses. Logs go to stderr: text to a terminal, JSON otherwise.`,
 	cmd.Flags().StringVar(&o.MQTT, "mqtt", "", "address of the MQTT listener")
 	cmd.Flags().StringVar(&o.HTTPS, "https", "", "address of the device HTTPS listener")
 	cmd.Flags().StringVar(&o.Operator, "operator", "", "address of the operator API")
+	cmd.Flags().StringVar(&o.Legacy, "legacy", "", "address of the legacy listener (see 'hub legacy enable')")
 	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var l slog.Level
@@ -109,6 +111,9 @@ func hubShowCmd(io stdio) *cobra.Command {
 }
 
 func hubSheet(w writer, h operator.Hub) {
-	fmt.Fprintf(w, "version\t%s\nhosts\t%s\nMQTT\t%s\nHTTPS\t%s\ndevices\t%d, %d connected\n",
-		h.Version, strings.Join(h.Hosts, " "), h.MQTT, h.HTTPS, h.Devices, h.Connected)
+	fmt.Fprintf(w, "version\t%s\nhosts\t%s\nMQTT\t%s\nHTTPS\t%s\n", h.Version, strings.Join(h.Hosts, " "), h.MQTT, h.HTTPS)
+	if h.Legacy != "" {
+		fmt.Fprintf(w, "legacy\t%s (weak: groups marked legacy-threadx alone)\n", h.Legacy)
+	}
+	fmt.Fprintf(w, "devices\t%d, %d connected\n", h.Devices, h.Connected)
 }

@@ -77,7 +77,7 @@ func (f *Fleet) SetGroup(ctx context.Context, by string, id identity.Group, s op
 	if err != nil && fault.Of(err) != fault.NotFound {
 		return operator.Group{}, err
 	}
-	g := operator.Group{ID: id, Simulation: s.Simulation, FileKeys: s.FileKeys, TLS12: s.TLS12, SelfSigned: s.SelfSigned,
+	g := operator.Group{ID: id, Simulation: s.Simulation, FileKeys: s.FileKeys, TLS12: s.TLS12, SelfSigned: s.SelfSigned, ThreadX: s.ThreadX,
 		MakerCAs: slices.Compact(slices.Sorted(slices.Values(s.MakerCAs))), IDs: slices.Compact(slices.Sorted(slices.Values(s.IDs)))}
 	if g.Policy, err = policyOf(s, old.Policy, exists); err != nil {
 		return operator.Group{}, err
