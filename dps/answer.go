@@ -73,9 +73,9 @@ type Certificate struct {
 
 // Chain writes DER certificates, the leaf first, as answers carry them.
 func Chain(certs [][]byte) []string {
-	out := make([]string, len(certs))
-	for i, der := range certs {
-		out[i] = base64.StdEncoding.EncodeToString(der)
+	var out []string
+	for _, der := range certs {
+		out = append(out, base64.StdEncoding.EncodeToString(der))
 	}
 	return out
 }
@@ -93,7 +93,6 @@ type Issued struct {
 
 // The error codes that iothub's do not cover.
 const (
-	CodeCSR     iothub.Code = 400040 // the certificate request breaks a rule
-	CodeActive  iothub.Code = 409005 // another operation of the device runs
-	CodeNoMatch iothub.Code = 412001 // the operation that was to be replaced does not run
+	CodeCSR    iothub.Code = 400040 // the certificate request breaks a rule
+	CodeActive iothub.Code = 409005 // another operation of the device runs
 )

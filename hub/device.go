@@ -62,6 +62,7 @@ func (h *hub) deviceRoutes() ([]route, error) {
 		{pattern: "/enroll/", handler: h.enroll.Handler()},
 		{pattern: "/attest/", classes: devices, handler: attest},
 		{pattern: "/.well-known/est/", handler: est},
+		{pattern: "/", handler: h.provision.Handler(h.certified)}, // its paths begin with the id scope
 	}, nil
 }
 

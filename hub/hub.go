@@ -28,6 +28,7 @@ import (
 	"holdfast/hub/journal"
 	"holdfast/hub/messages"
 	"holdfast/hub/outbox"
+	"holdfast/hub/provision"
 	"holdfast/hub/store"
 	"holdfast/hub/stream"
 	"holdfast/hub/twins"
@@ -64,23 +65,24 @@ type hub struct {
 	log     *slog.Logger
 	at      Addresses
 
-	db       *store.Store
-	stream   *stream.Stream
-	journal  *journal.Journal
-	issuer   *issuer.Issuer
-	serving  *issuer.Serving
-	rsa      map[issuer.RSA]*issuer.Serving // of the hierarchies that this hub has
-	fleet    *fleet.Fleet
-	verifier *verifier.Verifier
-	enroll   *enroll.Enroller
-	gateway  *gateway.Gateway
-	twins    *twins.Twins
-	calls    *calls.Calls
-	messages *messages.Messages
-	outbox   *outbox.Outbox
-	trust    *anchors
-	logs     *shipments
-	refusals *refusals
+	db        *store.Store
+	stream    *stream.Stream
+	journal   *journal.Journal
+	issuer    *issuer.Issuer
+	serving   *issuer.Serving
+	rsa       map[issuer.RSA]*issuer.Serving // of the hierarchies that this hub has
+	fleet     *fleet.Fleet
+	verifier  *verifier.Verifier
+	enroll    *enroll.Enroller
+	gateway   *gateway.Gateway
+	twins     *twins.Twins
+	calls     *calls.Calls
+	messages  *messages.Messages
+	outbox    *outbox.Outbox
+	provision *provision.Service
+	trust     *anchors
+	logs      *shipments
+	refusals  *refusals
 }
 
 // Run runs the hub whose state is in dir until ctx ends.
@@ -188,6 +190,7 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 		func() error { return h.buildIssuer(ctx, dir, secret) },
 		func() error { return h.buildFleet() },
 		func() error { return h.buildTwins() },
+		func() error { return h.buildProvision() },
 		func() error { return h.buildVerifier() },
 		func() error { return h.buildEnroll() },
 		func() error { return h.trust.refresh(ctx) },
@@ -246,10 +249,10 @@ func (h *hub) buildIssuer(ctx context.Context, dir string, secret pki.Secret) er
 func (h *hub) buildFleet() error {
 	var err error
 	h.fleet, err = fleet.New(fleet.Config{
-		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer},
+		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer}, Enrolments: enrolments{h},
 		Log: h.component("fleet"),
 	})
-	h.trust = &anchors{issuer: h.issuer, fleet: h.fleet}
+	h.trust = &anchors{issuer: h.issuer, fleet: h.fleet, pins: h.pinned}
 	h.logs = newShipments(h.stream, h.fleet, h.component("logs"))
 	return err
 }

@@ -64,7 +64,7 @@ func (h *hub) describe(ctx context.Context) (operator.Hub, error) {
 	ds, err := h.fleet.Devices(ctx, "", "")
 	return operator.Hub{Version: h.version, Hosts: h.cfg.Hosts, MQTT: h.at.MQTT, HTTPS: h.at.HTTPS, Legacy: h.at.Legacy,
 		RSARoot: h.rootText(issuer.Modern), OldRoot: h.rootText(issuer.Legacy),
-		Root: string(pki.EncodeCerts(h.issuer.Root())), Devices: len(ds), Connected: h.fleet.Connected()}, err
+		Root: string(pki.EncodeCerts(h.issuer.Root())), Scope: string(h.provision.Scope()), Devices: len(ds), Connected: h.fleet.Connected()}, err
 }
 
 // serveOperators serves the operator API until ctx ends.
@@ -80,7 +80,7 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 	}
 	r := registry{Fleet: h.fleet, trust: h.trust}
 	handler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
-		References: h.verifier, Twins: h.twins, Methods: h.calls, Messages: h.messages, Events: events{h.stream}, Ledger: h.journal, Log: h.component("api")})
+		References: h.verifier, Twins: h.twins, Methods: h.calls, Messages: h.messages, Enrollments: h.provision, Events: events{h.stream}, Ledger: h.journal, Log: h.component("api")})
 	return serve(ctx, tls.NewListener(l, cfg), handler, h.component("api"))
 }
 

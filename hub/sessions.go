@@ -27,6 +27,7 @@ import (
 type anchors struct {
 	issuer *issuer.Issuer
 	fleet  *fleet.Fleet
+	pins   pki.Pins
 	trust  atomic.Pointer[pki.Trust]
 }
 
@@ -40,7 +41,7 @@ func (a *anchors) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.trust.Store(t)
+	a.trust.Store(t.Pin(a.pins))
 	return nil
 }
 
@@ -163,7 +164,7 @@ func (h *hub) peer(p gateway.Peer) (pki.Peer, error) {
 // Admit implements gateway.Admitter.
 func (h *hub) Admit(ctx context.Context, p gateway.Peer) (gateway.Admission, error) {
 	if p.Registration != nil {
-		return gateway.Admission{}, fault.New(fault.Denied, "this hub has no provisioning service")
+		return h.admitRegistration(p)
 	}
 	who, err := h.peer(p)
 	if err != nil {
@@ -191,6 +192,10 @@ func (h *hub) Answer(ctx context.Context, s *gateway.Session, t iothub.Request, 
 		return t.Result(status), body, nil
 	case iothub.TwinGet, iothub.ReportedPatch:
 		return h.twins.Answer(ctx, s.Device(), t, payload)
+	case iothub.Register, iothub.OperationStatus:
+		return h.register(ctx, s, t, payload)
+	case iothub.IssueCertificate:
+		return h.credentials(ctx, s, t, payload)
 	}
 	return nil, nil, fault.New(fault.NotFound, "this hub does not answer such requests")
 }
@@ -215,6 +220,10 @@ func (h *hub) SessionOpened(s *gateway.Session) {
 	ctx, cancel := context.WithTimeout(context.Background(), gateway.AdmitTimeout)
 	defer cancel()
 	p := s.Peer()
+	if p.Registration != nil {
+		h.log.InfoContext(ctx, "registration opened", "device", s.Device(), "remote", p.Remote)
+		return // it is no session of a device of the registry, or not yet
+	}
 	who, err := h.peer(p)
 	if err == nil {
 		rows := tlspolicy.Rows(facts(p, who), time.Now().UTC())

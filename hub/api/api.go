@@ -38,6 +38,7 @@ type Groups interface {
 type CAs interface {
 	AddCA(ctx context.Context, by string, ca operator.CA) (operator.CA, error)
 	CAs(ctx context.Context) ([]operator.CA, error)
+	VerifyCA(ctx context.Context, by, name string, p operator.Proof) (operator.CA, error)
 }
 
 // Devices keeps the registry and acts on devices.
@@ -82,19 +83,20 @@ type Ledger interface {
 
 // Config has what the API serves from. All fields are required.
 type Config struct {
-	Version    string
-	Hub        func(context.Context) (operator.Hub, error)
-	Groups     Groups
-	CAs        CAs
-	Devices    Devices
-	Arrivals   Arrivals
-	References References
-	Twins      Twins
-	Methods    Methods
-	Messages   Messages
-	Events     Events
-	Ledger     Ledger
-	Log        *slog.Logger
+	Version     string
+	Hub         func(context.Context) (operator.Hub, error)
+	Groups      Groups
+	CAs         CAs
+	Devices     Devices
+	Arrivals    Arrivals
+	References  References
+	Twins       Twins
+	Methods     Methods
+	Messages    Messages
+	Enrollments Enrollments
+	Events      Events
+	Ledger      Ledger
+	Log         *slog.Logger
 }
 
 // api joins the handlers to what they serve from.

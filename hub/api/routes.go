@@ -31,12 +31,14 @@ func (a *api) register(h huma.API) {
 		})
 	a.registerGroups(h)
 	a.registerCAs(h)
+	a.registerProofs(h)
 	a.registerDevices(h)
 	a.registerPending(h)
 	a.registerReferences(h)
 	a.registerTwins(h)
 	a.registerMethods(h)
 	a.registerMessages(h)
+	a.registerEnrollments(h)
 	a.registerEvents(h)
 	a.registerLedger(h)
 }
@@ -78,6 +80,20 @@ func (a *api) registerCAs(h huma.API) {
 			v, err := a.CAs.AddCA(ctx, in.actor, in.Body)
 			return reply(a, v, err)
 		})
+}
+
+func (a *api) registerProofs(h huma.API) {
+	type verify struct {
+		by
+		Name string `path:"name" doc:"name of the maker's CA"`
+		Body operator.Proof
+	}
+	o := with(op("verify-ca", http.MethodPost, "/v1/cas/{name}/verify", "Prove possession of a maker's CA's key, or ask for a new challenge"),
+		http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity)
+	huma.Register(h, o, func(ctx context.Context, in *verify) (*answer[operator.CA], error) {
+		v, err := a.CAs.VerifyCA(ctx, in.actor, in.Name, in.Body)
+		return reply(a, v, err)
+	})
 }
 
 func (a *api) registerDevices(h huma.API) {
