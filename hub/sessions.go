@@ -147,7 +147,7 @@ func (h *hub) buildGateway(ls *listeners) error {
 		return err
 	}
 	h.gateway, err = gateway.New(gateway.Config{
-		Listener: ls.mqtt, TLS: cfg, Doors: doors, Admitter: h, Telemetry: h.stream, Logs: h.logs, Requests: h, Methods: h, Observer: h, Log: h.component("gateway"),
+		Listener: ls.mqtt, TLS: cfg, Doors: doors, Admitter: h, Telemetry: h.stream, Logs: h.logs, Requests: h, Methods: h, Sessions: h.db.Sessions(), Observer: h, Log: h.component("gateway"),
 	})
 	return err
 }

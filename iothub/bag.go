@@ -2,6 +2,7 @@ package iothub
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -49,23 +50,48 @@ func ParseBag(s string) (Bag, error) {
 	return bag, nil
 }
 
+// Join returns the bag with more behind it, under the rules of ParseBag.
+func (b Bag) Join(more Bag) (Bag, error) {
+	if n := len(b) + len(more); n > MaxProperties {
+		return nil, fmt.Errorf("property bag has %d properties, at most %d are allowed", n, MaxProperties)
+	}
+	all := append(slices.Clip(b), more...)
+	seen := map[string]bool{}
+	for _, p := range all {
+		if err := p.check(); err != nil {
+			return nil, err
+		}
+		if seen[p.Key] {
+			return nil, fmt.Errorf("property %.100q comes twice", p.Key)
+		}
+		seen[p.Key] = true
+	}
+	return all, nil
+}
+
+// check has the rules on a property that do not depend on its form.
+func (p Property) check() error {
+	switch {
+	case p.Key == "":
+		return fmt.Errorf("property %.100q has no name", "="+p.Value)
+	case (p.Key == "$.mid" || p.Key == "$.cid") && len(p.Value) > MaxMessageID:
+		return fmt.Errorf("property %.100q has %d bytes, at most %d are allowed", p.Key, len(p.Value), MaxMessageID)
+	}
+	return nil
+}
+
 func parseProperty(pair string) (Property, error) {
 	key, value, ok := strings.Cut(pair, "=")
 	k, err := unescape(key)
 	if err != nil {
 		return Property{}, fmt.Errorf("property name: %w", err)
 	}
-	if k == "" {
-		return Property{}, fmt.Errorf("property %.100q has no name", pair)
-	}
 	v, err := unescape(value)
 	if err != nil {
 		return Property{}, fmt.Errorf("property %.100q: %w", k, err)
 	}
-	if (k == "$.mid" || k == "$.cid") && len(v) > MaxMessageID {
-		return Property{}, fmt.Errorf("property %.100q has %d bytes, at most %d are allowed", k, len(v), MaxMessageID)
-	}
-	return Property{Key: k, Value: v, Null: !ok}, nil
+	p := Property{Key: k, Value: v, Null: !ok}
+	return p, p.check()
 }
 
 // String returns the bag in its encoded form, with everything escaped but

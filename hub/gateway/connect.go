@@ -176,9 +176,15 @@ func (s *Session) readConnect() (*mqtt.Connect, []byte, error) {
 
 // identify checks that CONNECT names the device that the certificate says.
 func (s *Session) identify(c *mqtt.Connect, cert *x509.Certificate) (mqtt.Code, error) {
+	if code, err := s.settings(c); err != nil {
+		return code, err
+	}
 	certified, err := identity.ParseDevice(cert.Subject.CommonName)
 	if err != nil {
 		return mqtt.RefusedForbidden, fmt.Errorf("certificate names no device: %w", err)
+	}
+	if c.ClientID == "" && c.Version == mqtt.V5 {
+		c.ClientID, s.assigned = string(certified), true
 	}
 	named, err := identity.ParseDevice(c.ClientID)
 	switch {
@@ -236,33 +242,15 @@ func silence(keepAlive uint16) time.Duration {
 	return d
 }
 
-// setWill keeps the will, which may only be the device's own telemetry.
+// setWill keeps the will.
 func (s *Session) setWill(w *mqtt.Will) (mqtt.Code, error) {
 	if w == nil {
 		return mqtt.Accepted, nil
 	}
-	if s.register != nil {
-		return mqtt.RefusedForbidden, errors.New("will: a registration has none")
-	}
-	topic, err := iothub.ParseTopic(w.Topic)
-	if err != nil {
+	var err error
+	if s.will, err = s.newWill(w); err != nil {
 		return mqtt.RefusedForbidden, fmt.Errorf("will: %w", err)
 	}
-	events, ok := topic.(iothub.Events)
-	switch {
-	case w.QoS == mqtt.ExactlyOnce:
-		return mqtt.RefusedForbidden, errors.New("will: quality of service 2 is not served")
-	case !ok:
-		return mqtt.RefusedForbidden, errors.New("will: topic is not telemetry")
-	}
-	if err := access.Publish(s.device, access.Full, topic); err != nil {
-		return mqtt.RefusedForbidden, fmt.Errorf("will: %w", err)
-	}
-	m, err := iothub.NewTelemetry(events, w.Payload, s.opened)
-	if err != nil {
-		return mqtt.RefusedForbidden, fmt.Errorf("will: %w", err)
-	}
-	s.will = &will{events: events, body: m.Body, retain: w.Retain}
 	return mqtt.Accepted, nil
 }
 
@@ -315,6 +303,10 @@ func (s *Session) admit(ctx context.Context) error {
 	for _, o := range replaced {
 		o.cut(Replaced, nil)
 	}
+	if err := s.restore(ask); err != nil {
+		return err
+	}
+	s.settleWill()
 	return nil
 }
 
@@ -324,15 +316,25 @@ func (s *Session) refuse(code mqtt.Code, err error) error {
 	if code == noConnack || s.isClosed() {
 		return err
 	}
-	if werr := s.connack(code); werr == nil {
+	ack := &mqtt.Connack{Code: code}
+	if s.version == mqtt.V5 {
+		ack.Code, ack.Properties = codes5[code], reasonText(err)
+		if r, ok := errors.AsType[reasoned](err); ok {
+			ack.Code = r.code
+		}
+	}
+	if werr := s.connack(ack); werr == nil {
 		s.conn.CloseWrite()
 	}
 	return err
 }
 
 // connack answers CONNECT, before anything else is written.
-func (s *Session) connack(code mqtt.Code) error {
-	b, err := (&mqtt.Connack{Code: code}).Append(nil)
+func (s *Session) connack(ack *mqtt.Connack) error {
+	if s.version == mqtt.V5 && ack.Code == mqtt.Success {
+		ack.Properties = s.limits()
+	}
+	b, err := mqtt.AppendTo(nil, s.version, ack)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,10 @@ type Delivery struct {
 // before the device acknowledged the message. It may have arrived.
 var ErrUnacknowledged = fault.New(fault.Unavailable, "the session ended before the device acknowledged the message")
 
+// ErrRejected is what Done gets when the device, with MQTT 5, refused the
+// message: it arrived and is not wanted.
+var ErrRejected = fault.New(fault.Denied, "the device refused the message")
+
 // Deliver sends a message to a device. The error is of kind fault.NotFound when
 // the device has no session with a subscription that selects the topic and that
 // its mode leaves open, fault.Unavailable when as many messages as there may be
@@ -80,10 +84,13 @@ func (s *Session) deliver(m Delivery) error {
 		return fault.New(fault.NotFound, "device %s has not subscribed", s.device)
 	}
 	p := &mqtt.Publish{Topic: topic, Payload: m.Body, QoS: qos}
+	if s.version == mqtt.V5 {
+		p.Properties = spread(m.Topic)
+	}
 	if qos == mqtt.AtLeastOnce {
-		if p.ID, ok = s.sent.take(maxInFlight, m.Done); !ok {
+		if p.ID, ok = s.sent.take(int(s.maxSent), m.Done); !ok {
 			s.mu.Unlock()
-			return fault.New(fault.Unavailable, "device %s has %d messages to acknowledge", s.device, maxInFlight)
+			return fault.New(fault.Unavailable, "device %s has %d messages to acknowledge", s.device, s.maxSent)
 		}
 		p.Dup = m.Again
 	}
@@ -97,7 +104,7 @@ func (s *Session) deliver(m Delivery) error {
 		s.cut(Slow, err)
 		return fault.New(fault.Unavailable, "device %s does not read", s.device)
 	case !ok:
-		return fault.New(fault.Invalid, "message to %s is none that MQTT can carry", s.device)
+		return fault.New(fault.Invalid, "message to %s is none that MQTT or the device can take", s.device)
 	case qos == mqtt.AtMostOnce:
 		m.Done(nil)
 	}
@@ -106,11 +113,15 @@ func (s *Session) deliver(m Delivery) error {
 
 // acknowledged takes in a PUBACK. One that nothing waits for is of a message
 // that an earlier connection brought, and means nothing any more.
-func (s *Session) acknowledged(id uint16) {
+func (s *Session) acknowledged(p *mqtt.Puback) {
 	s.mu.Lock()
-	done := s.sent.release(id)
+	done := s.sent.release(p.ID)
 	s.mu.Unlock()
-	if done != nil {
+	switch {
+	case done == nil:
+	case p.Code >= mqtt.UnspecifiedError:
+		done(ErrRejected)
+	default:
 		done(nil)
 	}
 }
@@ -130,9 +141,9 @@ func (s *Session) abandon() {
 // selects a topic, if one does and the mode leaves it open. s.mu is held.
 func (s *Session) selected(topic string) (qos mqtt.QoS, ok bool) {
 	for _, sub := range s.subs {
-		_, err := access.Subscribe(s.device, s.mode, sub.filter)
-		if err == nil && mqtt.Match(sub.filter, topic) {
-			qos, ok = max(qos, sub.qos), true
+		_, err := access.Subscribe(s.device, s.mode, sub.Filter)
+		if err == nil && mqtt.Match(sub.Filter, topic) {
+			qos, ok = max(qos, sub.QoS), true
 		}
 	}
 	return qos, ok && !s.closed

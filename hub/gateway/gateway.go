@@ -1,4 +1,5 @@
-// Package gateway holds the sessions of devices: MQTT 3.1.1 over mutual TLS.
+// Package gateway holds the sessions of devices: MQTT 3.1.1 and 5.0 over mutual
+// TLS.
 //
 // A connection becomes a session in steps, each with a deadline: it sends a
 // first byte, gets one of the handshake slots in the order of arrival, proves
@@ -18,6 +19,8 @@
 //   - Acknowledgements leave in the order of their messages.
 //   - A message that is not allowed is never acknowledged and closes the
 //     connection.
+//   - A subscription of a session that is to be kept is on disk before it is
+//     acknowledged.
 package gateway
 
 import (
@@ -26,6 +29,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -114,7 +118,8 @@ type Methods interface {
 type Observer interface {
 	// SessionOpened is called before the device gets its CONNACK.
 	SessionOpened(s *Session)
-	// Subscribed is called after a filter was granted and acknowledged.
+	// Subscribed is called after a filter was granted and acknowledged, and
+	// after CONNACK for each that a kept session brings with it.
 	Subscribed(s *Session, filter string)
 	// SessionClosed is called once for each session that was opened. err says
 	// more about the cause and may be nil.
@@ -180,6 +185,7 @@ type Config struct {
 	Logs      LogSink
 	Requests  Requests
 	Methods   Methods
+	Sessions  Sessions
 	Observer  Observer
 	Log       *slog.Logger
 
@@ -210,12 +216,14 @@ type Door struct {
 
 // Gateway accepts devices and holds their sessions.
 type Gateway struct {
-	cfg   Config
-	log   *slog.Logger
-	slots slots
-	reg   registry
-	pend  pending
-	wg    sync.WaitGroup // every goroutine of the gateway
+	cfg     Config
+	log     *slog.Logger
+	slots   slots
+	reg     registry
+	pend    pending
+	wills   wills
+	keeping keeping
+	wg      sync.WaitGroup // every goroutine of the gateway
 }
 
 // New returns a gateway that Run starts.
@@ -223,7 +231,7 @@ func New(cfg Config) (*Gateway, error) {
 	switch {
 	case cfg.Listener == nil || cfg.TLS == nil || cfg.Log == nil:
 		return nil, errors.New("gateway: config has no listener, TLS or log")
-	case cfg.Admitter == nil || cfg.Telemetry == nil || cfg.Logs == nil || cfg.Requests == nil || cfg.Methods == nil || cfg.Observer == nil:
+	case cfg.Admitter == nil || cfg.Telemetry == nil || cfg.Logs == nil || cfg.Requests == nil || cfg.Methods == nil || cfg.Sessions == nil || cfg.Observer == nil:
 		return nil, errors.New("gateway: config lacks a collaborator")
 	case !verifies(cfg.TLS):
 		return nil, errors.New("gateway: TLS config does not verify client certificates")
@@ -240,6 +248,7 @@ func New(cfg Config) (*Gateway, error) {
 	setDefault(&cfg.HandshakeTimeout, 10*time.Second)
 	setDefault(&cfg.QueueTimeout, 30*time.Second)
 	g := &Gateway{cfg: cfg, log: cfg.Log, slots: make(slots, cfg.Slots)}
+	g.keeping.seed = maphash.MakeSeed()
 	g.reg.sessions = map[identity.Device][]*Session{}
 	g.pend.conns = map[net.Conn]*source{}
 	g.pend.sources = map[netip.Prefix]*source{}
@@ -263,6 +272,7 @@ func verifies(c *tls.Config) bool {
 // error that stopped the listener.
 func (g *Gateway) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer g.wills.publishAll()
 	defer g.wg.Wait()
 	defer g.closeAll()
 	defer cancel()

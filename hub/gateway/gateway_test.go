@@ -461,7 +461,7 @@ func TestConnectRefused(t *testing.T) {
 		{"a will for another", connect(mqtt.Connect{ClientID: "pump-01", Will: &mqtt.Will{Topic: "devices/pump-02/messages/events/"}}), mqtt.RefusedForbidden, "will"},
 		{"a will elsewhere", connect(mqtt.Connect{ClientID: "pump-01", Will: &mqtt.Will{Topic: "$hub/logs/?$first=1"}}), mqtt.RefusedForbidden, "will"},
 		{"a will of QoS 2", connect(mqtt.Connect{ClientID: "pump-01", Will: &mqtt.Will{Topic: telemetry, QoS: 2}}), mqtt.RefusedForbidden, "will"},
-		{"MQTT 5", []byte("\x10\x14\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x07pump-01"), mqtt.RefusedVersion, "MQTT-3.1.2-2"},
+		{"MQTT 6", []byte("\x10\x14\x00\x04MQTT\x06\x02\x00\x3c\x00\x00\x07pump-01"), mqtt.RefusedVersion, "MQTT-3.1.2-2"},
 		{"MQTT 3.1", []byte("\x10\x15\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x07pump-01"), mqtt.RefusedVersion, "MQTT-3.1.2-2"},
 		{"PUBLISH before CONNECT", []byte("\x30\x03\x00\x01a"), 0, "MQTT-3.1.0-1"},
 		{"PINGREQ before CONNECT", []byte{0xc0, 0}, 0, "MQTT-3.1.0-1"},
@@ -779,7 +779,7 @@ func TestNewRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { l.Close() })
-		return gateway.Config{Listener: l, TLS: a.serverTLS(t), Admitter: hub, Telemetry: hub, Logs: hub, Requests: hub, Methods: hub, Observer: hub, Log: discard}
+		return gateway.Config{Listener: l, TLS: a.serverTLS(t), Admitter: hub, Telemetry: hub, Logs: hub, Requests: hub, Methods: hub, Sessions: hub, Observer: hub, Log: discard}
 	}
 	if _, err := gateway.New(good()); err != nil {
 		t.Fatal(err)
@@ -793,6 +793,7 @@ func TestNewRefuses(t *testing.T) {
 		func(c *gateway.Config) { c.Logs = nil },
 		func(c *gateway.Config) { c.Requests = nil },
 		func(c *gateway.Config) { c.Methods = nil },
+		func(c *gateway.Config) { c.Sessions = nil },
 		func(c *gateway.Config) { c.Observer = nil },
 		func(c *gateway.Config) { c.TLS.ClientAuth = tls.NoClientCert },
 		func(c *gateway.Config) { c.TLS.ClientAuth = tls.VerifyClientCertIfGiven },

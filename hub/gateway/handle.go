@@ -17,8 +17,8 @@ import (
 
 // The packets that end a session.
 var (
-	errSecondConnect = violation{errors.New("second CONNECT [MQTT-3.1.0-2]")}
-	errExactlyOnce   = violation{errors.New("quality of service 2 is not served")}
+	errSecondConnect = violation{reasoned{mqtt.ProtocolError, errors.New("second CONNECT [MQTT-3.1.0-2]")}}
+	errExactlyOnce   = violation{reasoned{mqtt.QoSNotSupported, errors.New("quality of service 2 is not served")}}
 	errCut           = errors.New("session is cut") // its cause is set already
 )
 
@@ -28,19 +28,34 @@ func (s *Session) handle(ctx context.Context, p mqtt.Packet) error {
 	case *mqtt.Publish:
 		return s.publish(ctx, p)
 	case *mqtt.Subscribe:
-		s.subscribe(p)
+		return s.subscribe(ctx, p)
 	case *mqtt.Unsubscribe:
-		s.unsubscribe(p)
+		return s.unsubscribe(ctx, p)
 	case *mqtt.Pingreq:
 		s.send(&mqtt.Pingresp{})
 	case *mqtt.Disconnect:
-		return errLeft
+		return s.disconnect(p)
 	case *mqtt.Connect:
 		return errSecondConnect
 	case *mqtt.Puback:
-		s.acknowledged(p.ID)
+		s.acknowledged(p)
 	}
 	return nil
+}
+
+// disconnect takes leave of a client, which with MQTT 5 may still change its
+// mind on its session and its will.
+func (s *Session) disconnect(p *mqtt.Disconnect) error {
+	if n, ok := p.Properties.Number(mqtt.SessionExpiry); ok {
+		if s.expiry == 0 && n > 0 {
+			return violation{errExpiryChanged}
+		}
+		s.expiry = n
+	}
+	if p.Code != mqtt.Success {
+		return errGone
+	}
+	return errLeft
 }
 
 // publish takes a message that the session may send and hands it on; it is
@@ -48,6 +63,12 @@ func (s *Session) handle(ctx context.Context, p mqtt.Packet) error {
 func (s *Session) publish(ctx context.Context, p *mqtt.Publish) error {
 	if p.QoS == mqtt.ExactlyOnce {
 		return errExactlyOnce
+	}
+	if p.Retain && s.version == mqtt.V5 {
+		return violation{errRetained}
+	}
+	if err := s.resolve(p); err != nil {
+		return violation{err}
 	}
 	topic, err := iothub.ParseTopic(p.Topic)
 	if err != nil {
@@ -89,7 +110,12 @@ func (s *Session) reserve(t iothub.Topic, p *mqtt.Publish) (uint64, error) {
 }
 
 func (s *Session) telemetry(t iothub.Events, p *mqtt.Publish, n uint64) error {
-	m, err := iothub.NewTelemetry(t, bytes.Clone(p.Payload), time.Now())
+	now := time.Now()
+	var err error
+	if t.Bag, err = joined(t.Bag, p.Properties, now); err != nil {
+		return violation{fmt.Errorf("publish to %.100q: %w", p.Topic, err)}
+	}
+	m, err := iothub.NewTelemetry(t, bytes.Clone(p.Payload), now)
 	if err != nil {
 		return violation{fmt.Errorf("publish to %.100q: %w", p.Topic, err)}
 	}
@@ -147,53 +173,74 @@ func (s *Session) acknowledge(n uint64) error {
 	return nil
 }
 
-// subscription is a filter that was granted.
-type subscription struct {
-	filter string
-	qos    mqtt.QoS
-}
-
 func (s *Session) subscribed(filter string) int {
-	return slices.IndexFunc(s.subs, func(have subscription) bool { return have.filter == filter })
+	return slices.IndexFunc(s.subs, func(have Subscription) bool { return have.Filter == filter })
 }
 
 // subscribe answers each filter with what was granted: quality of service 1 at
 // most (section 3.8.4 allows less than asked for).
-func (s *Session) subscribe(p *mqtt.Subscribe) {
+func (s *Session) subscribe(ctx context.Context, p *mqtt.Subscribe) error {
+	if _, ok := p.Properties.Number(mqtt.SubscriptionID); ok {
+		return violation{errSubscribeID}
+	}
 	codes := make([]byte, len(p.Filters))
 	var granted []string
+	changed := false
 	s.mu.Lock()
 	for i, f := range p.Filters {
 		filter, err := access.Subscribe(s.device, s.mode, f.Filter)
 		have := s.subscribed(filter)
-		if err != nil || have < 0 && len(s.subs) >= access.MaxSubscriptions {
-			codes[i] = mqtt.SubackFailure
+		if full := have < 0 && len(s.subs) >= access.MaxSubscriptions; err != nil || full {
+			codes[i] = s.refusedFilter(f.Filter, err == nil)
 			continue
 		}
-		sub := subscription{filter: filter, qos: min(f.QoS, mqtt.AtLeastOnce)}
-		if have >= 0 {
-			s.subs[have] = sub
-		} else {
-			s.subs = append(s.subs, sub)
+		sub := Subscription{Filter: filter, QoS: min(f.QoS, mqtt.AtLeastOnce)}
+		switch {
+		case have < 0:
+			s.subs, changed = append(s.subs, sub), true
+		case s.subs[have] != sub:
+			s.subs[have], changed = sub, true
 		}
-		codes[i] = byte(sub.qos)
+		codes[i] = byte(sub.QoS)
 		granted = append(granted, filter)
 	}
 	s.mu.Unlock()
+	if changed {
+		if err := s.keep(ctx); err != nil {
+			return unstored{err}
+		}
+	}
 	s.send(&mqtt.Suback{ID: p.ID, Codes: codes})
 	for _, f := range granted {
 		s.g.cfg.Observer.Subscribed(s, f)
 	}
+	return nil
 }
 
-func (s *Session) unsubscribe(p *mqtt.Unsubscribe) {
+func (s *Session) unsubscribe(ctx context.Context, p *mqtt.Unsubscribe) error {
+	codes := make([]byte, len(p.Filters))
+	changed := false
 	s.mu.Lock()
-	for _, f := range p.Filters {
+	for i, f := range p.Filters {
 		// In Full, because quarantine does not keep a device from giving up.
-		if filter, err := access.Subscribe(s.device, cmp.Or(s.provision(), access.Full), f); err == nil {
-			s.subs = slices.DeleteFunc(s.subs, func(have subscription) bool { return have.filter == filter })
+		filter, err := access.Subscribe(s.device, cmp.Or(s.provision(), access.Full), f)
+		have := s.subscribed(filter)
+		if err != nil || have < 0 {
+			codes[i] = byte(mqtt.NoSubscriptionExisted)
+			continue
 		}
+		s.subs, changed = slices.Delete(s.subs, have, have+1), true
 	}
 	s.mu.Unlock()
-	s.send(&mqtt.Unsuback{ID: p.ID})
+	if changed {
+		if err := s.keep(ctx); err != nil {
+			return unstored{err}
+		}
+	}
+	ack := &mqtt.Unsuback{ID: p.ID}
+	if s.version == mqtt.V5 {
+		ack.Codes = codes
+	}
+	s.send(ack)
+	return nil
 }

@@ -115,6 +115,31 @@ type fakeHub struct {
 	closed   []closing
 	refusals []gateway.Refusal
 	results  []result
+	kept     map[identity.Device]gateway.Kept
+	saves    int
+	saveErr  error
+}
+
+func (h *fakeHub) Load(_ context.Context, d identity.Device) (k gateway.Kept, ok bool, err error) {
+	h.note(func() { k, ok = h.kept[d] })
+	return k, ok, nil
+}
+
+func (h *fakeHub) Save(_ context.Context, d identity.Device, k gateway.Kept) (err error) {
+	h.note(func() {
+		if h.kept == nil {
+			h.kept = map[identity.Device]gateway.Kept{}
+		}
+		h.kept[d] = k
+		h.saves++
+		err = h.saveErr
+	})
+	return err
+}
+
+func (h *fakeHub) Drop(_ context.Context, d identity.Device) error {
+	h.note(func() { delete(h.kept, d) })
+	return nil
 }
 
 type result struct {
@@ -253,7 +278,7 @@ func startOn(t testing.TB, l net.Listener, a *authority, hub *fakeHub, adjust ..
 	t.Helper()
 	hub.changed = sync.NewCond(&hub.mu)
 	cfg := gateway.Config{
-		Listener: l, TLS: a.serverTLS(t), Admitter: hub, Telemetry: hub, Logs: hub, Requests: hub, Methods: hub, Observer: hub,
+		Listener: l, TLS: a.serverTLS(t), Admitter: hub, Telemetry: hub, Logs: hub, Requests: hub, Methods: hub, Sessions: hub, Observer: hub,
 		Log: discard,
 	}
 	for _, f := range adjust {

@@ -92,7 +92,6 @@ func TestMosquittoRefused(t *testing.T) {
 		{"another device's topic", []string{"-i", "sensor-01", "-q", "1", "-t", "devices/sensor-02/messages/events/"}, "sensor-02"},
 		{"another client id", []string{"-i", "sensor-02", "-q", "1", "-t", "devices/sensor-02/messages/events/"}, "certificate is of sensor-01"},
 		{"quality of service 2", []string{"-i", "sensor-01", "-q", "2", "-t", "devices/sensor-01/messages/events/"}, "quality of service 2"},
-		{"MQTT 5", []string{"-V", "5", "-i", "sensor-01", "-q", "1", "-t", "devices/sensor-01/messages/events/"}, "protocol level"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := start(t, &fakeHub{})

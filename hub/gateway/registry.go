@@ -61,6 +61,18 @@ func (r *registry) promote(s *Session) (replaced []*Session, ok bool) {
 	return replaced, true
 }
 
+// successor returns the session that replaced s, if one did.
+func (r *registry) successor(s *Session) (*Session, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, o := range r.sessions[s.device] {
+		if o.promoted && o.arrival > s.arrival && (o.register == nil) == (s.register == nil) {
+			return o, true
+		}
+	}
+	return nil, false
+}
+
 func (r *registry) of(d identity.Device) []*Session {
 	r.mu.Lock()
 	defer r.mu.Unlock()

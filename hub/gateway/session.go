@@ -35,32 +35,37 @@ type Session struct {
 	silence  time.Duration
 	will     *will
 
+	version   mqtt.Version
+	clean     bool
+	assigned  bool   // the client left its id to us
+	expiry    uint32 // seconds for which the session is kept after its end
+	maxSent   uint16 // messages that the client takes before it acknowledges
+	maxPacket int    // bytes of a packet that it takes
+
 	arrival  uint64 // these two belong to the registry
 	promoted bool
 
-	in  *mqtt.Decoder // these two belong to the reading goroutine
-	one [1]byte
+	in      *mqtt.Decoder // these belong to the reading goroutine
+	one     [1]byte
+	stored  bool // something is kept
+	aliases map[uint16]string
 
 	mu      sync.Mutex
 	wake    sync.Cond // signals room in unacked, or the end
+	live    bool      // CONNACK is sent
+	resumed bool      // it goes on with what was kept
 	closed  bool
 	cause   Cause
 	err     error // says more about cause
 	mode    access.Mode
 	modeSet bool // SetMode came before Admit returned
 	fixed   bool
-	subs    []subscription
+	subs    []Subscription
 	sent    inflight
 	unacked window
 	out     []byte // packets that wait to be written
 	writing bool   // flush runs
 	work    *work
-}
-
-type will struct {
-	events iothub.Events
-	body   []byte
-	retain bool
 }
 
 // ID returns the opaque id of the session. It is random and never used twice,
@@ -79,6 +84,18 @@ func (s *Session) provision() access.Mode {
 		return access.Provision
 	}
 	return ""
+}
+
+// Clean reports whether the client asked for a clean session: what waits for it
+// from an earlier one is to be dropped.
+func (s *Session) Clean() bool { return s.clean }
+
+// Resumed reports whether the session goes on with what was kept of an earlier
+// connection.
+func (s *Session) Resumed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.resumed
 }
 
 // Mode returns how far the session is open now.
@@ -153,8 +170,17 @@ func (s *Session) cut(c Cause, err error) bool {
 		s.work.cancel()
 	}
 	s.wake.Broadcast()
+	last := s.goodbye(c, err)
 	s.mu.Unlock()
-	s.raw.Close()
+	if last == nil {
+		s.raw.Close()
+		return true
+	}
+	s.g.wg.Go(func() { // Run still waits for s, and with it for this
+		defer s.raw.Close()
+		s.conn.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
+		s.conn.Write(last)
+	})
 	return true
 }
 
@@ -168,10 +194,11 @@ func (s *Session) isClosed() bool {
 func (s *Session) run(ctx context.Context, rest []byte) {
 	defer s.end(ctx)
 	defer s.recover(ctx)
-	err := s.connack(mqtt.Accepted)
+	err := s.connack(&mqtt.Connack{SessionPresent: s.Resumed()})
 	if err == nil {
 		err = s.extend()
 	}
+	s.begin()
 	if err == nil {
 		err = s.feed(ctx, rest)
 	}
@@ -179,6 +206,17 @@ func (s *Session) run(ctx context.Context, rest []byte) {
 		err = s.read(ctx)
 	}
 	s.cut(causeOf(err), err)
+}
+
+// begin tells of the subscriptions that the session has already.
+func (s *Session) begin() {
+	s.mu.Lock()
+	s.live = true
+	subs := slices.Clone(s.subs)
+	s.mu.Unlock()
+	for _, sub := range subs {
+		s.g.cfg.Observer.Subscribed(s, sub.Filter)
+	}
 }
 
 // recover, deferred, ends the session for a fault of ours: the hub goes on.
@@ -190,17 +228,29 @@ func (s *Session) recover(ctx context.Context) {
 	}
 }
 
-// errLeft ends the session of a device that sent DISCONNECT.
-var errLeft = errors.New("disconnected")
+// errLeft ends the session of a device that sent DISCONNECT; errGone that of one
+// that wants its will published all the same (MQTT 5).
+var (
+	errLeft = errors.New("disconnected")
+	errGone = errors.New("disconnected with its will")
+)
 
 // violation is an error of the device's making.
 type violation struct{ error }
 
 func (v violation) Unwrap() error { return v.error }
 
+// unstored is an error of the store of sessions.
+type unstored struct{ error }
+
+func (u unstored) Unwrap() error { return u.error }
+
 func causeOf(err error) Cause {
 	if _, ok := errors.AsType[violation](err); ok {
 		return Violation
+	}
+	if _, ok := errors.AsType[unstored](err); ok {
+		return Unstored
 	}
 	switch {
 	case errors.Is(err, errLeft):
@@ -222,30 +272,10 @@ func (s *Session) end(ctx context.Context) {
 		slog.String("cause", string(cause)), slog.Any("err", err))
 	defer s.g.cfg.Observer.SessionClosed(s, cause, err)
 	s.abandon()
-	if cause != Left && cause != Revoked && cause != Shutdown && mode == access.Full {
-		s.publishWill(ctx)
+	if err := s.leave(ctx); err != nil {
+		s.g.log.ErrorContext(ctx, "end of session not kept", slog.String("device", string(s.device)), slog.Any("err", err))
 	}
-}
-
-// publishWill stores the will as telemetry (MQTT-3.1.2-8).
-func (s *Session) publishWill(ctx context.Context) {
-	if s.will == nil {
-		return
-	}
-	m, err := iothub.NewTelemetry(s.will.events, s.will.body, time.Now())
-	if err != nil {
-		return // it was made once before, to check it
-	}
-	m.MarkWill()
-	if s.will.retain {
-		m.MarkRetained()
-	}
-	log, device := s.g.log, string(s.device)
-	s.g.cfg.Telemetry.Append(m, func(err error) {
-		if err != nil {
-			log.WarnContext(ctx, "will not stored", slog.String("device", device), slog.Any("err", err))
-		}
-	})
+	s.lastWill(ctx, cause, mode)
 }
 
 // buffers are lent to sessions while bytes arrive; an idle session has none.
@@ -325,9 +355,9 @@ func (s *Session) queue(p mqtt.Packet) (bool, error) {
 	if s.closed {
 		return false, nil
 	}
-	out, err := p.Append(s.out)
-	if err != nil {
-		return false, nil // a topic or body of ours that MQTT cannot carry
+	out, err := mqtt.AppendTo(s.out, s.version, p)
+	if err != nil || len(out)-len(s.out) > s.maxPacket {
+		return false, nil // a topic or body of ours that MQTT or the client cannot take
 	}
 	if len(out) > maxQueued && len(s.out) > 0 {
 		return false, fmt.Errorf("%d bytes wait to be sent", len(out))
