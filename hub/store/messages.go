@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -27,16 +26,16 @@ func (t Messages) Add(ctx context.Context, m messages.Message, limit int) (numbe
 	if err != nil {
 		return 0, fmt.Errorf("store message: %w", err)
 	}
-	err = t.s.together(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = t.s.together(ctx, func(ctx context.Context, tx *shared) error {
 		var n int
-		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM message WHERE device = ?`, m.Device).Scan(&n); err != nil {
+		if err := tx.scan(ctx, []any{&n}, `SELECT count(*) FROM message WHERE device = ?`, m.Device); err != nil {
 			return fmt.Errorf("store message: %w", err)
 		}
 		if n >= limit {
 			return iothub.Fail(iothub.CodeQueueFull, "%d messages wait for %s already", n, m.Device)
 		}
-		err := tx.QueryRowContext(ctx, `INSERT INTO message (device, expires, deliveries, doc) VALUES (?, ?, 0, ?) RETURNING number`,
-			m.Device, m.Expires.UnixNano(), string(doc)).Scan(&number)
+		err := tx.scan(ctx, []any{&number}, `INSERT INTO message (device, expires, deliveries, doc) VALUES (?, ?, 0, ?) RETURNING number`,
+			m.Device, m.Expires.UnixNano(), string(doc))
 		if err != nil {
 			return fmt.Errorf("store message: %w", err)
 		}
@@ -80,9 +79,9 @@ func (t Messages) read(ctx context.Context, query string, args ...any) ([]messag
 
 // Sent counts that messages were sent once more.
 func (t Messages) Sent(ctx context.Context, numbers []int64) error {
-	return t.s.together(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return t.s.together(ctx, func(ctx context.Context, tx *shared) error {
 		for _, n := range numbers {
-			if _, err := tx.ExecContext(ctx, `UPDATE message SET deliveries = deliveries + 1 WHERE number = ?`, n); err != nil {
+			if err := tx.exec(ctx, `UPDATE message SET deliveries = deliveries + 1 WHERE number = ?`, n); err != nil {
 				return fmt.Errorf("count sent message: %w", err)
 			}
 		}
@@ -93,14 +92,13 @@ func (t Messages) Sent(ctx context.Context, numbers []int64) error {
 // Remove takes a message out and stores the events that go with that. It
 // reports whether the message was there; if it was not, nothing is stored.
 func (t Messages) Remove(ctx context.Context, number int64, events []iothub.Message) (was bool, err error) {
-	err = t.s.together(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `DELETE FROM message WHERE number = ?`, number)
+	err = t.s.together(ctx, func(ctx context.Context, tx *shared) error {
+		n, err := tx.change(ctx, `DELETE FROM message WHERE number = ?`, number)
 		if err != nil {
 			return fmt.Errorf("remove message: %w", err)
 		}
-		n, err := res.RowsAffected()
-		if err != nil || n == 0 {
-			return err
+		if n == 0 {
+			return nil
 		}
 		was = true
 		return post(ctx, tx, events...)

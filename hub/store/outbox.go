@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -42,8 +41,8 @@ func (o Outbox) Events(ctx context.Context, limit int) ([]outbox.Event, error) {
 
 // Drop forgets the events up to a number: the stream has them.
 func (o Outbox) Drop(ctx context.Context, upTo int64) error {
-	return o.s.together(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE number <= ?`, upTo); err != nil {
+	return o.s.together(ctx, func(ctx context.Context, tx *shared) error {
+		if err := tx.exec(ctx, `DELETE FROM outbox WHERE number <= ?`, upTo); err != nil {
 			return fmt.Errorf("drop events: %w", err)
 		}
 		return nil
@@ -51,13 +50,13 @@ func (o Outbox) Drop(ctx context.Context, upTo int64) error {
 }
 
 // post stores events with the change that made them.
-func post(ctx context.Context, tx *sql.Tx, ms ...iothub.Message) error {
+func post(ctx context.Context, tx *shared, ms ...iothub.Message) error {
 	for _, m := range ms {
 		b, err := json.Marshal(m)
 		if err != nil {
 			return fmt.Errorf("store event: %w", err)
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO outbox (doc) VALUES (?)`, string(b)); err != nil {
+		if err := tx.exec(ctx, `INSERT INTO outbox (doc) VALUES (?)`, string(b)); err != nil {
 			return fmt.Errorf("store event: %w", err)
 		}
 	}

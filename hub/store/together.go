@@ -19,9 +19,12 @@ type crowd struct {
 	waiting []*joint
 }
 
+// change is what one caller does in the transaction.
+type change = func(context.Context, *shared) error
+
 // joint is one change. Its result is there once done is set; mu guards both.
 type joint struct {
-	do   func(context.Context, *sql.Tx) error
+	do   change
 	done bool
 	err  error
 }
@@ -35,7 +38,7 @@ func newCrowd() *crowd {
 // together runs do in a write transaction that it shares with others; an error
 // of do takes back what it wrote and nothing else. When together returns nil
 // the change has been fsynced. When ctx ends first it may be made all the same.
-func (s *Store) together(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+func (s *Store) together(ctx context.Context, do change) error {
 	j := &joint{do: do}
 	s.crowd.mu.Lock()
 	s.crowd.waiting = append(s.crowd.waiting, j)
@@ -74,8 +77,9 @@ func (s *Store) writeTogether(ctx context.Context) {
 
 	errs := make([]error, n)
 	err := s.tx(ctx, func(tx *sql.Tx) error {
+		shared := &shared{tx: tx, stmts: map[string]*sql.Stmt{}}
 		for i, j := range batch {
-			failed, err := apart(ctx, tx, j.do)
+			failed, err := apart(ctx, shared, j.do)
 			if err != nil {
 				return err
 			}
@@ -95,15 +99,59 @@ func (s *Store) writeTogether(ctx context.Context) {
 }
 
 // apart runs one change so that its failure leaves the transaction as it was.
-func apart(ctx context.Context, tx *sql.Tx, do func(context.Context, *sql.Tx) error) (failed, err error) {
-	if _, err := tx.ExecContext(ctx, `SAVEPOINT apart`); err != nil {
+func apart(ctx context.Context, tx *shared, do change) (failed, err error) {
+	if err := tx.exec(ctx, `SAVEPOINT apart`); err != nil {
 		return nil, err
 	}
 	if failed = do(ctx, tx); failed != nil {
-		if _, err := tx.ExecContext(ctx, `ROLLBACK TO apart`); err != nil {
+		if err := tx.exec(ctx, `ROLLBACK TO apart`); err != nil {
 			return failed, err
 		}
 	}
-	_, err = tx.ExecContext(ctx, `RELEASE apart`)
-	return failed, err
+	return failed, tx.exec(ctx, `RELEASE apart`)
+}
+
+// shared is a transaction that changes share. It compiles each statement once,
+// which costs more than running it.
+type shared struct {
+	tx    *sql.Tx
+	stmts map[string]*sql.Stmt // closed with the transaction
+}
+
+func (s *shared) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
+	if st := s.stmts[query]; st != nil {
+		return st, nil
+	}
+	st, err := s.tx.PrepareContext(ctx, query)
+	if err == nil {
+		s.stmts[query] = st
+	}
+	return st, err
+}
+
+func (s *shared) exec(ctx context.Context, query string, args ...any) error {
+	_, err := s.change(ctx, query, args...)
+	return err
+}
+
+// change is exec that says how many rows it changed.
+func (s *shared) change(ctx context.Context, query string, args ...any) (int64, error) {
+	st, err := s.stmt(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := st.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// scan reads one row into to.
+func (s *shared) scan(ctx context.Context, to []any, query string, args ...any) error {
+	st, err := s.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	return st.QueryRowContext(ctx, args...).Scan(to...)
 }

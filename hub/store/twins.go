@@ -20,22 +20,19 @@ var _ twins.Store = Twins{}
 // Twins returns the store of hub/twins.
 func (s *Store) Twins() Twins { return Twins{s} }
 
-// rowReader is a database or a transaction.
-type rowReader interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
 // Twin returns a device's twin: a new one when nobody has written to it.
 func (t Twins) Twin(ctx context.Context, d identity.Device) (twin.Twin, error) {
-	return readTwin(ctx, t.s.read, d)
+	return readTwin(d, func(to []any, query string, args ...any) error {
+		return t.s.read.QueryRowContext(ctx, query, args...).Scan(to...)
+	})
 }
 
 // Change replaces a device's twin by what change makes of it, and stores the
 // events that change returns, in one transaction. An error of change is
 // returned as it is, and nothing is written.
 func (t Twins) Change(ctx context.Context, d identity.Device, change func(twin.Twin) (twin.Twin, []iothub.Message, error)) error {
-	return t.s.together(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		old, err := readTwin(ctx, tx, d)
+	return t.s.together(ctx, func(ctx context.Context, tx *shared) error {
+		old, err := readTwin(d, func(to []any, query string, args ...any) error { return tx.scan(ctx, to, query, args...) })
 		if err != nil {
 			return err
 		}
@@ -50,11 +47,11 @@ func (t Twins) Change(ctx context.Context, d identity.Device, change func(twin.T
 	})
 }
 
-func readTwin(ctx context.Context, q rowReader, d identity.Device) (twin.Twin, error) {
+func readTwin(d identity.Device, scan func(to []any, query string, args ...any) error) (twin.Twin, error) {
 	t := twin.New()
 	var tags, desired, reported []byte
-	err := q.QueryRowContext(ctx, `SELECT tags, desired, desired_version, reported, reported_version FROM twin WHERE device = ?`, d).
-		Scan(&tags, &desired, &t.Desired.Version, &reported, &t.Reported.Version)
+	err := scan([]any{&tags, &desired, &t.Desired.Version, &reported, &t.Reported.Version},
+		`SELECT tags, desired, desired_version, reported, reported_version FROM twin WHERE device = ?`, d)
 	if errors.Is(err, sql.ErrNoRows) {
 		return t, nil
 	}
@@ -72,8 +69,8 @@ func readTwin(ctx context.Context, q rowReader, d identity.Device) (twin.Twin, e
 	return t, nil
 }
 
-func writeTwin(ctx context.Context, tx *sql.Tx, d identity.Device, t twin.Twin) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO twin (device, tags, desired, desired_version, reported, reported_version) VALUES (?, ?, ?, ?, ?, ?)
+func writeTwin(ctx context.Context, tx *shared, d identity.Device, t twin.Twin) error {
+	err := tx.exec(ctx, `INSERT INTO twin (device, tags, desired, desired_version, reported, reported_version) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (device) DO UPDATE SET tags = excluded.tags, desired = excluded.desired, desired_version = excluded.desired_version,
 		reported = excluded.reported, reported_version = excluded.reported_version`,
 		d, t.Tags.String(), t.Desired.Values.String(), t.Desired.Version, t.Reported.Values.String(), t.Reported.Version)
