@@ -11,7 +11,7 @@ import (
 )
 
 func caCmd(io stdio) *cobra.Command {
-	return noun("ca", "Register the authorities that others sign with", caAddCmd(io), caListCmd(io))
+	return noun("ca", "Register the authorities that others sign with", caAddCmd(io), caVerifyCmd(io), caListCmd(io))
 }
 
 func caAddCmd(io stdio) *cobra.Command {
@@ -46,7 +46,69 @@ which count as hardware roots only in groups marked --simulation.`,
 		if err != nil {
 			return fmt.Errorf("add %s: %w", a[0], err)
 		}
-		return show(io.Out, *asJSON, out, func(w writer) { fmt.Fprintf(w, "registered %s: %s\n", out.Name, out.Subject) })
+		return show(io.Out, *asJSON, out, func(w writer) {
+			fmt.Fprintf(w, "registered %s: %s\n", out.Name, out.Subject)
+			tellChallenge(io, out)
+		})
+	}
+	return cmd
+}
+
+// tellChallenge says what a proof for a maker's CA has to certify.
+func tellChallenge(io stdio, ca operator.CA) {
+	if ca.Challenge != "" {
+		fmt.Fprintf(io.Err, "to prove that its key is at hand, sign a certificate with this common name\nand give it to 'holdfast ca verify %s FILE':\n%s\n", ca.Name, ca.Challenge)
+	}
+}
+
+// verified says whether possession of a maker's CA's key was proved.
+func verified(ca operator.CA) string {
+	switch {
+	case ca.Kind != "maker":
+		return "-"
+	case ca.Verified.IsZero():
+		return "no"
+	}
+	return ca.Verified.UTC().Format(time.DateOnly)
+}
+
+func caVerifyCmd(io stdio) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify NAME [FILE]",
+		Short: "Prove that the key of a maker's CA is at hand",
+		Long: `Prove possession of a maker's CA's key: FILE is a certificate (PEM) that the CA
+signed over the challenge which 'ca add' printed, as its common name. A challenge is
+good for one proof; without FILE a new one is made and printed.`,
+		Example: `  openssl req -new -key proof.key -subj /CN=CHALLENGE -out proof.csr
+  openssl x509 -req -in proof.csr -CA maker-root.pem -CAkey maker-root.key -days 1 -out proof.pem
+  holdfast ca verify maker proof.pem`,
+		Args: args(cobra.RangeArgs(1, 2)),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		var p operator.Proof
+		if len(a) > 1 {
+			pem, err := os.ReadFile(a[1])
+			if err != nil {
+				return fmt.Errorf("read the proof: %w", err)
+			}
+			p.PEM = string(pem)
+		}
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		out, err := c.VerifyCA(cmd.Context(), a[0], p)
+		if err != nil {
+			return fmt.Errorf("verify %s: %w", a[0], err)
+		}
+		return show(io.Out, *asJSON, out, func(w writer) {
+			if len(a) > 1 {
+				fmt.Fprintf(w, "verified %s: whoever asked has the key of %s\n", out.Name, out.Subject)
+				return
+			}
+			fmt.Fprintln(w, out.Challenge)
+		})
 	}
 	return cmd
 }
@@ -64,9 +126,9 @@ func caListCmd(io stdio) *cobra.Command {
 			return fmt.Errorf("list authorities: %w", err)
 		}
 		return show(io.Out, *asJSON, cas, func(w writer) {
-			fmt.Fprintln(w, "NAME\tKIND\tCLASS\tUNTIL\tSUBJECT")
+			fmt.Fprintln(w, "NAME\tKIND\tCLASS\tUNTIL\tVERIFIED\tSUBJECT")
 			for _, ca := range cas {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ca.Name, ca.Kind, ca.Class, ca.NotAfter.UTC().Format(time.DateOnly), ca.Subject)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", ca.Name, ca.Kind, ca.Class, ca.NotAfter.UTC().Format(time.DateOnly), verified(ca), ca.Subject)
 			}
 		})
 	}

@@ -20,7 +20,7 @@ func fleetCmd(io stdio) *cobra.Command {
 		fleetActCmd(io, "revoke", "Take a device's credentials for good and end its session"),
 		fleetActCmd(io, "quarantine", "Cut a device down to attestation, posture and logs"),
 		fleetActCmd(io, "restore", "Lift a quarantine or a revocation"),
-		fleetPendingCmd(io), fleetAcceptCmd(io), fleetRefuseCmd(io))
+		fleetImportCmd(io), fleetPendingCmd(io), fleetAcceptCmd(io), fleetRefuseCmd(io))
 }
 
 func fleetAddCmd(io stdio) *cobra.Command {

@@ -34,6 +34,7 @@ one to start from.`,
 	cmd.Flags().StringVar(&policy, "policy", "standard", "built-in policy or policy file")
 	cmd.Flags().BoolVar(&g.Simulation, "simulation", false, "let software TPMs count as hardware roots")
 	cmd.Flags().BoolVar(&g.FileKeys, "file-keys", false, "let devices without a TPM keep their key in a file")
+	cmd.Flags().BoolVar(&g.SelfSigned, "legacy-selfsigned", false, "accept self-signed certificates that are enrolled by SHA-256; identity measures fail")
 	cmd.Flags().BoolVar(&g.TLS12, "tls12", false, "allow TLS 1.2 with ECDHE and AEAD")
 	cmd.Flags().BoolVar(&g.ThreadX, "legacy-threadx", false, "allow the legacy listener, for stock ThreadX firmware")
 	cmd.Flags().StringSliceVar(&g.MakerCAs, "maker-ca", nil, "maker's CA that speaks for the group's ids")
@@ -105,7 +106,7 @@ func weakened(g operator.Group) string {
 	for _, o := range []struct {
 		on   bool
 		name string
-	}{{g.Simulation, "simulation"}, {g.FileKeys, "file-keys"}, {g.TLS12, "tls12"}, {g.ThreadX, "legacy-threadx"}} {
+	}{{g.Simulation, "simulation"}, {g.FileKeys, "file-keys"}, {g.TLS12, "tls12"}, {g.SelfSigned, "legacy-selfsigned"}, {g.ThreadX, "legacy-threadx"}} {
 		if o.on {
 			w = append(w, o.name)
 		}

@@ -111,7 +111,7 @@ func hubShowCmd(io stdio) *cobra.Command {
 }
 
 func hubSheet(w writer, h operator.Hub) {
-	fmt.Fprintf(w, "version\t%s\nhosts\t%s\nMQTT\t%s\nHTTPS\t%s\n", h.Version, strings.Join(h.Hosts, " "), h.MQTT, h.HTTPS)
+	fmt.Fprintf(w, "version\t%s\nhosts\t%s\nMQTT\t%s\nHTTPS\t%s\nid scope\t%s\n", h.Version, strings.Join(h.Hosts, " "), h.MQTT, h.HTTPS, h.Scope)
 	if h.Legacy != "" {
 		fmt.Fprintf(w, "legacy\t%s (weak: groups marked legacy-threadx alone)\n", h.Legacy)
 	}

@@ -81,7 +81,7 @@ func rootCmd(io stdio) *cobra.Command {
 		c.GroupID = "run"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{fleetCmd(io), groupCmd(io), caCmd(io), twinCmd(io), methodCmd(io), messageCmd(io), referenceCmd(io), eventsCmd(io), ledgerCmd(io)} {
+	for _, c := range []*cobra.Command{fleetCmd(io), groupCmd(io), caCmd(io), enrollmentCmd(io), twinCmd(io), methodCmd(io), messageCmd(io), referenceCmd(io), eventsCmd(io), ledgerCmd(io)} {
 		c.GroupID = "steer"
 		root.AddCommand(c)
 	}
