@@ -136,16 +136,17 @@ func (c *Client) LedgerHead(ctx context.Context) (ledger.Head, error) {
 	return get[ledger.Head](ctx, c, "/v1/ledger/head")
 }
 
-// Events calls each for stored messages, oldest first: of one device or, where
-// device is empty, of all, taken at or after since. With follow it goes on
-// until ctx ends.
-func (c *Client) Events(ctx context.Context, device identity.Device, since time.Time, follow bool, each func(operator.Event) error) error {
+// Events calls each for stored messages, oldest first; following, until ctx
+// ends. A caller that lost the connection goes on after the last Event's ID.
+func (c *Client) Events(ctx context.Context, want operator.EventQuery, each func(operator.Event) error) error {
 	q := url.Values{}
-	set(q, "device", string(device))
-	if !since.IsZero() {
-		q.Set("since", since.UTC().Format(time.RFC3339Nano))
+	set(q, "device", string(want.Device))
+	set(q, "kind", want.Kind)
+	set(q, "after", want.After)
+	if !want.Since.IsZero() {
+		q.Set("since", want.Since.UTC().Format(time.RFC3339Nano))
 	}
-	if follow {
+	if want.Follow {
 		q.Set("follow", "true")
 	}
 	resp, err := c.do(ctx, http.MethodGet, "/v1/events?"+q.Encode(), http.Header{}, nil)

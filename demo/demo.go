@@ -201,7 +201,7 @@ func (p *player) ended() <-chan struct{} {
 // awaitTelemetry waits until a message of the device is stored.
 func (s *stage) awaitTelemetry(ctx context.Context, p *player) error {
 	got := errors.New("arrived")
-	err := s.client.Events(ctx, identity.Device(p.id), time.Time{}, true, func(operator.Event) error { return got })
+	err := s.client.Events(ctx, operator.EventQuery{Device: identity.Device(p.id), Kind: "telemetry", Follow: true}, func(operator.Event) error { return got })
 	if errors.Is(err, got) {
 		return nil
 	}

@@ -269,6 +269,8 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 		core.Go(func() error { return s.Run(behind) })
 	}
 	core.Go(func() error { return h.fleet.Run(behind) })
+	feed := &feed{ledger: h.db, place: h.db, stream: h.stream, log: h.component("feed")}
+	core.Go(func() error { return feed.Run(behind) })
 	core.Go(func() error { return h.logs.Run(behind) })
 	core.Go(func() error { return h.messages.Run(behind) })
 	core.Go(func() error { return h.outbox.Run(behind) })

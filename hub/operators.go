@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"holdfast/fault"
 	"holdfast/hub/api"
 	"holdfast/hub/fleet"
 	"holdfast/hub/issuer"
@@ -54,9 +55,22 @@ type events struct {
 }
 
 // Read implements api.Events.
-func (e events) Read(ctx context.Context, device identity.Device, since time.Time, follow bool, each func(iothub.Message) error) error {
-	q := stream.Query{Device: device, Since: since, Follow: follow}
-	return e.stream.Read(ctx, q, func(m iothub.Message, _ stream.Position) error { return each(m) })
+func (e events) Read(ctx context.Context, q operator.EventQuery, each func(string, iothub.Message) error) error {
+	after, err := stream.ParsePosition(q.After)
+	if err != nil {
+		return fault.New(fault.Invalid, "%w", err)
+	}
+	sq := stream.Query{Device: q.Device, Kind: iothub.Kind(q.Kind), Since: q.Since, After: after, Follow: q.Follow}
+	return e.stream.Read(ctx, sq, func(m iothub.Message, p stream.Position) error { return each(p.String(), m) })
+}
+
+// Check implements api.Events.
+func (e events) Check(ctx context.Context, q operator.EventQuery) error {
+	after, err := stream.ParsePosition(q.After)
+	if err != nil {
+		return fault.New(fault.Invalid, "%w", err)
+	}
+	return e.stream.Check(ctx, after)
 }
 
 // describe says what hub this is.

@@ -235,6 +235,7 @@ func (h *hub) SessionOpened(s *gateway.Session) {
 		return
 	}
 	h.messages.Wake(s.Device()) // subscriptions may be of an earlier session
+	h.connected(p, who, string(s.Mode()))
 	h.log.InfoContext(ctx, "session opened", "device", s.Device(), "class", who.Class, "mode", s.Mode(), "remote", p.Remote)
 }
 
@@ -277,6 +278,9 @@ func (h *hub) SessionClosed(s *gateway.Session, cause gateway.Cause, err error) 
 	ctx, cancel := context.WithTimeout(context.Background(), gateway.AdmitTimeout)
 	defer cancel()
 	h.fleet.SessionClosed(ctx, s.Device(), s.ID())
+	if s.Registration() == nil {
+		h.disconnected(s, cause)
+	}
 	h.log.InfoContext(ctx, "session closed", "device", s.Device(), "cause", cause, "err", err)
 	if cause == gateway.Violation {
 		h.refusals.record(ctx, "session.violation", s.Device(), s.Peer().Remote, err)

@@ -154,13 +154,24 @@ type Reference struct {
 }
 
 // Event is one stored message. Body is the body as text when it is valid
-// UTF-8, otherwise Base64 has it.
+// UTF-8, otherwise Base64 has it. Whoever goes on after ID misses nothing.
 type Event struct {
-	Device     identity.Device   `json:"device"`
-	Kind       string            `json:"kind"`
+	ID         string            `json:"id" doc:"its place in the stream"`
+	Device     identity.Device   `json:"device,omitempty"`
+	Kind       string            `json:"kind" doc:"telemetry, log, twin, feedback, lifecycle or security"`
 	Time       time.Time         `json:"time"`
 	Properties map[string]string `json:"properties,omitempty"`
 	System     map[string]string `json:"system,omitempty"`
 	Body       string            `json:"body,omitempty"`
 	Base64     []byte            `json:"body_base64,omitempty"`
+}
+
+// EventQuery says which stored messages to read; the zero value means all that
+// there are.
+type EventQuery struct {
+	Device identity.Device // only this one
+	Kind   string          // only this one
+	Since  time.Time       // taken at this time or later
+	After  string          // after the event with this ID
+	Follow bool            // then go on with new ones
 }

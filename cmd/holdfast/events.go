@@ -17,20 +17,26 @@ import (
 )
 
 func eventsCmd(io stdio) *cobra.Command {
-	var device, since string
+	var device, since, kind, after string
 	var follow bool
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Print what devices sent",
-		Long: `Print stored telemetry and logs, oldest first, and exit; with --follow go on with
-what arrives. --since takes an age (10m, 24h) or a time (RFC 3339). With --json
-each line is one JSON object.`,
+		Long: `Print stored events, oldest first, and exit; with --follow go on with what
+arrives. Kinds are telemetry, log, twin (changes of twins), feedback (what became
+of messages to devices), lifecycle (devices connected and disconnected) and
+security (records of the ledger). --since takes an age (10m, 24h) or a time (RFC
+3339). With --json each line is one JSON object; its id is what --after takes to
+go on where a reader stopped.`,
 		Example: `  holdfast events --device pump-01 --since 10m
-  holdfast events --follow --json`,
+  holdfast events --follow --json
+  holdfast events --kind security --follow --json --after 1042-0`,
 		Args: noArgs,
 	}
 	cmd.Flags().StringVar(&device, "device", "", "only this device")
 	cmd.Flags().StringVar(&since, "since", "", "only from this age or time on")
+	cmd.Flags().StringVar(&kind, "kind", "", "only this kind")
+	cmd.Flags().StringVar(&after, "after", "", "only what follows the event with this id")
 	cmd.Flags().BoolVar(&follow, "follow", false, "go on with new events")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -43,7 +49,7 @@ each line is one JSON object.`,
 			return err
 		}
 		enc := json.NewEncoder(io.Out)
-		err = c.Events(cmd.Context(), identity.Device(device), from, follow, func(e operator.Event) error {
+		err = c.Events(cmd.Context(), operator.EventQuery{Device: identity.Device(device), Kind: kind, Since: from, After: after, Follow: follow}, func(e operator.Event) error {
 			if *asJSON {
 				return enc.Encode(e)
 			}

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -69,10 +68,12 @@ type References interface {
 	RemoveReference(ctx context.Context, by string, g identity.Group, d identity.Digest) error
 }
 
-// Events reads stored messages, oldest first. With follow it goes on until ctx
-// ends.
+// Events reads stored messages, oldest first, each with its place in the stream.
 type Events interface {
-	Read(ctx context.Context, device identity.Device, since time.Time, follow bool, each func(iothub.Message) error) error
+	// Check refuses a query that cannot be answered: fault.Invalid, or
+	// fault.NotFound where some of what would follow After has been dropped.
+	Check(ctx context.Context, q operator.EventQuery) error
+	Read(ctx context.Context, q operator.EventQuery, each func(id string, m iothub.Message) error) error
 }
 
 // Ledger reads the ledger.

@@ -55,8 +55,16 @@ func validate(m *iothub.Message) error {
 	case m.Time.IsZero():
 		return errors.New("message has no time")
 	}
-	_, err := identity.ParseDevice(string(m.Device))
+	_, err := parseDevice(string(m.Device), m.Kind)
 	return err
+}
+
+// parseDevice lets events of the hub itself be of no device.
+func parseDevice(s string, kind iothub.Kind) (identity.Device, error) {
+	if s == "" && kind == iothub.Security {
+		return "", nil
+	}
+	return identity.ParseDevice(s)
 }
 
 // appendRecord appends m, which must be valid, to a group.
@@ -126,7 +134,7 @@ type decoder struct {
 }
 
 func (d *decoder) message(device, kind string) (iothub.Message, error) {
-	id, err := identity.ParseDevice(device)
+	id, err := parseDevice(device, iothub.Kind(kind))
 	if err != nil {
 		return iothub.Message{}, err
 	}

@@ -52,6 +52,27 @@ func (s *Stream) Read(ctx context.Context, q Query, f func(iothub.Message, Posit
 	}
 }
 
+// Check refuses a position that a reader cannot go on from: one that has not
+// been given out yet (fault.Invalid), or after which messages have been dropped
+// by the limits of age and size (fault.NotFound).
+func (s *Stream) Check(ctx context.Context, p Position) error {
+	if p == (Position{}) {
+		return nil
+	}
+	js, err := s.reader.Stream(ctx, streamName)
+	if err != nil {
+		return fault.Hide(fault.Unavailable, "the hub cannot read messages now", err)
+	}
+	state := js.CachedInfo().State
+	switch {
+	case p.Group > state.LastSeq:
+		return fault.New(fault.Invalid, "position %s is not of this stream", p)
+	case p.Group+1 < state.FirstSeq:
+		return fault.New(fault.NotFound, "messages after %s have been dropped: the oldest that is kept is %s", p, Position{Group: state.FirstSeq})
+	}
+	return nil
+}
+
 // reading is one call of Read.
 type reading struct {
 	Query

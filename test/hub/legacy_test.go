@@ -1,4 +1,4 @@
-package legacy_test
+package hub_test
 
 import (
 	"context"
@@ -47,18 +47,19 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-func newHouse(t *testing.T) *house {
+// newHouse runs a hub; enable, if any, is done between init and start.
+func newHouse(t *testing.T, enable ...func(dir, out string) error) *house {
 	t.Helper()
 	tmp := t.TempDir()
 	h := &house{dir: filepath.Join(tmp, "hub")}
-	err := hub.Init(t.Context(), hub.InitConfig{State: h.dir, Hosts: []string{"localhost", "127.0.0.1"},
-		RootOut: filepath.Join(tmp, "root.key"), RSARootOut: filepath.Join(tmp, "rsa.key"), Admin: "admin"})
+	err := hub.Init(t.Context(), hub.InitConfig{State: h.dir, Hosts: []string{"localhost", "127.0.0.1"}, RootOut: filepath.Join(tmp, "root.key"), Admin: "admin"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = hub.EnableLegacy(t.Context(), h.dir, hub.LegacyConfig{RootOut: filepath.Join(tmp, "legacy.key"), Listen: "127.0.0.2:0", Hosts: []string{"127.0.0.2"}})
-	if err != nil {
-		t.Fatal(err)
+	for i, f := range enable {
+		if err := f(h.dir, filepath.Join(tmp, fmt.Sprintf("%d.key", i))); err != nil {
+			t.Fatal(err)
+		}
 	}
 	h.run(t)
 	h.client = must(client.OpenAt(filepath.Join(h.dir, "operator", "profile.json"), "https://"+h.at.Operator))(t)
@@ -149,7 +150,7 @@ func (h *house) dial(t *testing.T, addr, root, id string, curve tls.CurveID, sui
 }
 
 func TestLegacyListener(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(t, enableRSA(t), enableLegacy(t))
 	for _, suite := range []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, tls.TLS_RSA_WITH_AES_128_CBC_SHA256} {
 		if _, code, err := h.dial(t, h.at.Legacy, "legacy-root.pem", "old-1", tls.CurveP384, suite); err != nil || code != mqtt.Accepted {
 			t.Fatalf("%s: code %d, %v", tls.CipherSuiteName(suite), code, err)
@@ -185,7 +186,7 @@ func (h *house) failed(t *testing.T, id identity.Device, suite uint16) {
 
 // The main listener answers with the certificate that the device can verify.
 func TestBothCertificates(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(t, enableRSA(t), enableLegacy(t))
 	for root, suite := range map[string]uint16{
 		"root.pem":     tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
 		"rsa-root.pem": tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -199,5 +200,25 @@ func TestBothCertificates(t *testing.T) {
 	}
 	if _, _, err := h.dial(t, h.at.MQTT, "legacy-root.pem", "meter-1", tls.CurveP256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256); err == nil {
 		t.Error("the legacy root vouches for the main listener")
+	}
+}
+
+// operatorTLS is what the operator's profile says.
+func (h *house) operatorTLS(t *testing.T) *tls.Config {
+	t.Helper()
+	dir := filepath.Join(h.dir, "operator")
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(must(os.ReadFile(filepath.Join(dir, "root.pem")))(t))
+	cert := must(tls.LoadX509KeyPair(filepath.Join(dir, "operator.pem"), filepath.Join(dir, "operator.key")))(t)
+	return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}}
+}
+
+func enableRSA(t *testing.T) func(dir, out string) error {
+	return func(dir, out string) error { return hub.EnableRSA(t.Context(), dir, out) }
+}
+
+func enableLegacy(t *testing.T) func(dir, out string) error {
+	return func(dir, out string) error {
+		return hub.EnableLegacy(t.Context(), dir, hub.LegacyConfig{RootOut: out, Listen: "127.0.0.2:0", Hosts: []string{"127.0.0.2"}})
 	}
 }
