@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 )
 
@@ -17,8 +16,8 @@ func (s *Store) Fed(ctx context.Context) (uint64, error) {
 
 // SetFed notes that the stream has the ledger's records up to number seq.
 func (s *Store) SetFed(ctx context.Context, seq uint64) error {
-	return s.together(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `UPDATE feed SET seq = ?`, int64(seq)); err != nil {
+	return s.together(ctx, func(ctx context.Context, tx *shared) error {
+		if err := tx.exec(ctx, `UPDATE feed SET seq = ?`, int64(seq)); err != nil {
 			return fmt.Errorf("note place of security events: %w", err)
 		}
 		return nil
