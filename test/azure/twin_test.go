@@ -65,7 +65,7 @@ func checkEvents(t *testing.T, w *world, kind string, n int) []operator.Event {
 	t.Helper()
 	var got []operator.Event
 	enough := errors.New("enough")
-	err := w.operator.Events(t.Context(), "", time.Time{}, true, func(e operator.Event) error {
+	err := w.operator.Events(t.Context(), operator.EventQuery{Kind: kind, Follow: true}, func(e operator.Event) error {
 		if e.Kind == kind {
 			got = append(got, e)
 		}
