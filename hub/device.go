@@ -61,6 +61,8 @@ func (h *hub) deviceRoutes() ([]route, error) {
 		{pattern: "GET /crl/{ca}", handler: http.HandlerFunc(h.issuer.ServeCRL)},
 		{pattern: "/enroll/", handler: h.enroll.Handler()},
 		{pattern: "/attest/", classes: devices, handler: attest},
+		{pattern: "GET /$iothub/websocket", classes: devices, handler: h.gateway}, // as Azure's SDKs have it
+		{pattern: "GET /mqtt", classes: devices, handler: h.gateway},
 		{pattern: "/.well-known/est/", handler: est},
 		{pattern: "/", handler: h.provision.Handler(h.certified)}, // its paths begin with the id scope
 	}, nil

@@ -46,7 +46,7 @@ func (g *Gateway) connect(ctx context.Context, raw net.Conn, from *source, d Doo
 		return
 	}
 	cert := conn.ConnectionState().PeerCertificates[0]
-	if err := g.open(ctx, raw, conn, cert, d); err != nil {
+	if err := g.open(ctx, raw, conn, conn, cert, d); err != nil {
 		g.refused(ctx, raw, cert, true, err)
 	}
 }
@@ -122,9 +122,9 @@ func (c *firstByte) Read(p []byte) (int, error) {
 
 // open reads CONNECT, asks the hub and starts the session. It closes the
 // connection when it returns an error.
-func (g *Gateway) open(ctx context.Context, raw net.Conn, conn *tls.Conn, cert *x509.Certificate, d Door) error {
+func (g *Gateway) open(ctx context.Context, raw net.Conn, conn *tls.Conn, over stream, cert *x509.Certificate, d Door) error {
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
-	s := &Session{g: g, door: d.Name, raw: raw, conn: conn, id: rand.Text(), opened: time.Now()}
+	s := &Session{g: g, door: d.Name, raw: raw, conn: conn, stream: over, id: rand.Text(), opened: time.Now()}
 	s.wake.L = &s.mu
 	s.in = mqtt.NewDecoder(mqtt.FromClient, ConnectLimit)
 	c, rest, err := s.readConnect()
@@ -159,7 +159,7 @@ func (s *Session) readConnect() (*mqtt.Connect, []byte, error) {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	for {
-		n, err := s.conn.Read(buf[:])
+		n, err := s.stream.Read(buf[:])
 		p, rest, bad := s.in.Next(buf[:n])
 		switch c, ok := p.(*mqtt.Connect); {
 		case bad != nil:
@@ -324,7 +324,7 @@ func (s *Session) refuse(code mqtt.Code, err error) error {
 		}
 	}
 	if werr := s.connack(ack); werr == nil {
-		s.conn.CloseWrite()
+		s.stream.CloseWrite()
 	}
 	return err
 }
@@ -338,8 +338,8 @@ func (s *Session) connack(ack *mqtt.Connack) error {
 	if err != nil {
 		return err
 	}
-	s.conn.SetWriteDeadline(time.Now().Add(WriteTimeout))
-	if _, err := s.conn.Write(b); err != nil {
+	s.stream.SetWriteDeadline(time.Now().Add(WriteTimeout))
+	if _, err := s.stream.Write(b); err != nil {
 		return fmt.Errorf("write CONNACK: %w", err)
 	}
 	return nil

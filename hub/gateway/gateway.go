@@ -222,6 +222,7 @@ type Gateway struct {
 	reg     registry
 	pend    pending
 	wills   wills
+	running running
 	keeping keeping
 	wg      sync.WaitGroup // every goroutine of the gateway
 }
@@ -275,7 +276,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer g.wills.publishAll()
 	defer g.wg.Wait()
 	defer g.closeAll()
+	defer g.running.set(nil)
 	defer cancel()
+	g.running.set(ctx)
 	g.wg.Go(func() { g.trim(ctx) })
 	doors := append([]Door{{Listener: g.cfg.Listener, TLS: g.cfg.TLS}}, g.cfg.Doors...)
 	ended := make(chan error, len(doors))

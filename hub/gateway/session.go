@@ -21,6 +21,14 @@ import (
 	"holdfast/mqtt"
 )
 
+// stream is what packets travel in.
+type stream interface {
+	io.ReadWriter
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+	CloseWrite() error
+}
+
 // Session is the connection of one device.
 type Session struct {
 	g        *Gateway
@@ -31,6 +39,7 @@ type Session struct {
 	register *iothub.Registration // nil: with the hub
 	raw      net.Conn             // under conn; closing it ends everything
 	conn     *tls.Conn
+	stream   stream // of MQTT: conn, or a WebSocket over it
 	opened   time.Time
 	silence  time.Duration
 	will     *will
@@ -178,8 +187,8 @@ func (s *Session) cut(c Cause, err error) bool {
 	}
 	s.g.wg.Go(func() { // Run still waits for s, and with it for this
 		defer s.raw.Close()
-		s.conn.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
-		s.conn.Write(last)
+		s.stream.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
+		s.stream.Write(last)
 	})
 	return true
 }
@@ -286,7 +295,7 @@ const bufferSize = 4 << 10
 // read waits for one byte, without holding a buffer, and then takes all there
 // is of the packet it begins.
 func (s *Session) read(ctx context.Context) error {
-	n, err := s.conn.Read(s.one[:])
+	n, err := s.stream.Read(s.one[:])
 	if err != nil {
 		return readError(err)
 	}
@@ -296,7 +305,7 @@ func (s *Session) read(ctx context.Context) error {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	for s.in.Partial() {
-		n, err := s.conn.Read(buf[:])
+		n, err := s.stream.Read(buf[:])
 		if ferr := s.feed(ctx, buf[:n]); ferr != nil {
 			return ferr
 		}
@@ -336,7 +345,7 @@ func (s *Session) feed(ctx context.Context, b []byte) error {
 	return nil
 }
 
-func (s *Session) extend() error { return s.conn.SetReadDeadline(time.Now().Add(s.silence)) }
+func (s *Session) extend() error { return s.stream.SetReadDeadline(time.Now().Add(s.silence)) }
 
 // send queues a packet for the device.
 func (s *Session) send(p mqtt.Packet) bool {
@@ -386,9 +395,9 @@ func (s *Session) flush() {
 			return
 		}
 		s.mu.Unlock()
-		s.conn.SetWriteDeadline(time.Now().Add(WriteTimeout))
+		s.stream.SetWriteDeadline(time.Now().Add(WriteTimeout))
 		for part := range slices.Chunk(b, maxRecord) {
-			if _, err := s.conn.Write(part); err != nil {
+			if _, err := s.stream.Write(part); err != nil {
 				cause := Lost
 				if errors.Is(err, os.ErrDeadlineExceeded) {
 					cause = Slow
