@@ -10,6 +10,7 @@ import (
 
 	"holdfast/access"
 	"holdfast/dps"
+	"holdfast/fault"
 	"holdfast/hub/gateway"
 	"holdfast/hub/issuer"
 	"holdfast/hub/provision"
@@ -97,6 +98,9 @@ func (b beginnings) Begin(ctx context.Context, id identity.Device, t operator.Se
 func (h *hub) admitRegistration(p gateway.Peer) (gateway.Admission, error) {
 	if _, err := h.peer(p); err != nil {
 		return gateway.Admission{}, err
+	}
+	if !h.provision.Scope().Is(p.Registration.Scope) {
+		return gateway.Admission{}, fault.New(fault.Denied, "id scope %s is not of this hub", p.Registration.Scope)
 	}
 	return gateway.Admission{Mode: access.Provision, Fixed: true}, nil
 }
