@@ -34,13 +34,14 @@ const (
 	MessageSource    = "iothub-message-source"
 	MessageType      = "iothub-MessageType"
 	Retained         = "mqtt-retain"
+	DataSchema       = "dt-dataschema"
 )
 
 // stamped are the names that only the hub gives; a device that sends one is
 // refused, for it would be believed.
 func stamped(name string) bool {
 	switch name {
-	case EnqueuedTime, MessageSource, MessageType, Retained, "dt-dataschema":
+	case EnqueuedTime, MessageSource, MessageType, Retained, DataSchema:
 		return true
 	}
 	return strings.HasPrefix(name, "iothub-connection-")
@@ -96,6 +97,14 @@ func (m *Message) set(name, value string) {
 // MarkRetained notes that the device published with RETAIN, which this
 // protocol accepts and does not follow.
 func (m *Message) MarkRetained() { m.set(Retained, "true") }
+
+// MarkModel notes the DTDL model that the device named when it connected, if it
+// did.
+func (m *Message) MarkModel(id string) {
+	if id != "" {
+		m.System[DataSchema] = id
+	}
+}
 
 // MarkWill notes that the message is the will of a device that went away.
 func (m *Message) MarkWill() { m.set(MessageType, "Will") }

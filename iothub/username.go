@@ -8,6 +8,9 @@ import (
 	"holdfast/identity"
 )
 
+// MaxModelID is the longest model id in bytes (DTDL has 128 for an interface).
+const MaxModelID = 256
+
 // Username is the user name of a CONNECT:
 // {host}[:port]/{device}/?api-version=...&DeviceClientType=...&model-id=...
 type Username struct {
@@ -46,8 +49,11 @@ func ParseUsername(s string) (Username, error) {
 			u.ModelID = p.Value
 		}
 	}
-	if u.APIVersion == "" {
+	switch {
+	case u.APIVersion == "":
 		return Username{}, fmt.Errorf("user name %.100q has no api-version", s)
+	case len(u.ModelID) > MaxModelID:
+		return Username{}, fmt.Errorf("user name %.100q: model id has %d bytes, at most %d are allowed", s, len(u.ModelID), MaxModelID)
 	}
 	return u, nil
 }

@@ -229,6 +229,7 @@ func (s *Session) name(username string, certified identity.Device) (mqtt.Code, e
 	case u.Device != certified:
 		return mqtt.RefusedForbidden, fmt.Errorf("user name of %s, but the certificate is of %s", u.Device, certified)
 	}
+	s.model = u.ModelID
 	return mqtt.Accepted, nil
 }
 

@@ -54,6 +54,19 @@ func TestTelemetry(t *testing.T) {
 	}
 }
 
+func TestModel(t *testing.T) {
+	b := start(t, &fakeHub{})
+	c := b.dial(t, "pump-01")
+	user := "hub.example.com/pump-01/?api-version=2020-09-30&model-id=dtmi%3Acom%3Aexample%3AThermostat%3B4"
+	c.send(&mqtt.Connect{ClientID: "pump-01", Username: &user, Clean: true})
+	expect[*mqtt.Connack](c)
+	c.send(&mqtt.Publish{Topic: telemetry, QoS: 1, ID: 1})
+	expect[*mqtt.Puback](c)
+	if got := b.hub.messages[0].System["dt-dataschema"]; got != "dtmi:com:example:Thermostat;4" {
+		t.Errorf("model %q", got)
+	}
+}
+
 func TestPeer(t *testing.T) {
 	peers := make(chan gateway.Peer, 1)
 	b := start(t, &fakeHub{admit: func(_ context.Context, p gateway.Peer) (gateway.Admission, error) {

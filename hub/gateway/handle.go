@@ -119,6 +119,7 @@ func (s *Session) telemetry(t iothub.Events, p *mqtt.Publish, n uint64) error {
 	if err != nil {
 		return violation{fmt.Errorf("publish to %.100q: %w", p.Topic, err)}
 	}
+	m.MarkModel(s.model)
 	if p.Retain {
 		m.MarkRetained()
 	}

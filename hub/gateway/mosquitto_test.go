@@ -83,6 +83,52 @@ func TestMosquittoSubscribes(t *testing.T) {
 	}
 }
 
+func TestMosquittoPublishes5(t *testing.T) {
+	b := start(t, &fakeHub{})
+	cmd := b.mosquitto(t, "mosquitto_pub", "sensor-01", "-V", "5", "-i", "sensor-01", "-q", "1", "-l",
+		"-t", "devices/sensor-01/messages/events/a=b", "-D", "publish", "content-type", "text/plain",
+		"-D", "publish", "user-property", "site", "north", "-D", "connect", "session-expiry-interval", "60")
+	const lines = 500
+	cmd.Stdin = strings.NewReader(strings.Repeat("21.5 degrees\n", lines))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b.hub.awaitClosed(t, gateway.Left, "")
+	if n := b.hub.stored(); n != lines {
+		t.Fatalf("%d messages stored, want %d", n, lines)
+	}
+	if m := b.hub.messages[0]; m.System["content-type"] != "text/plain" || m.Properties["site"] != "north" || m.Properties["a"] != "b" {
+		t.Errorf("stored %+v", m)
+	}
+}
+
+func TestMosquittoSubscribes5(t *testing.T) {
+	hub := &fakeHub{}
+	b := start(t, hub)
+	done := make(chan error, 1)
+	hub.note(func() {
+		hub.watch = func(s *gateway.Session, filter string) {
+			bag := iothub.Bag{{Key: "a", Value: "b"}, {Key: "$.ct", Value: "text/plain"}}
+			m := gateway.Delivery{Topic: iothub.Devicebound{Device: s.Device(), Bag: bag}, Body: []byte("wake up"), Done: func(err error) { done <- err }}
+			if err := b.Deliver(s.Device(), m); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	cmd := b.mosquitto(t, "mosquitto_sub", "sensor-01", "-V", "5", "-i", "sensor-01", "-c", "-x", "60", "-q", "1", "-C", "1",
+		"-F", "%t %q %P %C %p", "-t", "devices/+/messages/devicebound/#")
+	out, err := cmd.CombinedOutput()
+	if want := "devices/sensor-01/messages/devicebound/a=b&%24.ct=text%2Fplain 1 a:b $.ct:text/plain text/plain wake up\n"; err != nil || string(out) != want {
+		t.Errorf("%v, %q, want %q", err, out, want)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if k := b.hub.kept["sensor-01"]; len(k.Subscriptions) != 1 || k.Expiry != 60 {
+		t.Errorf("kept %+v", k)
+	}
+}
+
 func TestMosquittoRefused(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -36,6 +36,7 @@ type Session struct {
 	id       string
 	device   identity.Device
 	username string
+	model    string               // DTDL model id, of the user name
 	register *iothub.Registration // nil: with the hub
 	raw      net.Conn             // under conn; closing it ends everything
 	conn     *tls.Conn

@@ -113,6 +113,7 @@ func (s *Session) publishWill(ctx context.Context) {
 	if err != nil {
 		return // it was made once before, to check it
 	}
+	m.MarkModel(s.model)
 	m.MarkWill()
 	if s.will.retain {
 		m.MarkRetained()
