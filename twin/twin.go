@@ -107,7 +107,7 @@ func (t Twin) Apply(c Change) (Twin, error) {
 	}
 	merged := Merge(base, c.Patch)
 	if n := merged.Bytes(); n > c.Section.Limit() {
-		return Twin{}, &Error{Rule: Size, Detail: fmt.Sprintf("%s would have %d bytes, at most %d are allowed", c.Section, n, c.Section.Limit())}
+		return Twin{}, &Error{Rule: Size, Detail: fmt.Sprintf("would have %d bytes, at most %d are allowed", n, c.Section.Limit())}
 	}
 	*values = merged
 	if version != nil {

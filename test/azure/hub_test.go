@@ -1,5 +1,6 @@
-// Package azure_test speaks the Azure IoT Hub protocol to a whole hub in this
-// process, as devices and operators do.
+// Package azure_test puts a whole hub in this process before the clients that
+// firmware in the field is built with, and before a device of its own that says
+// things which no such client says.
 package azure_test
 
 import (
@@ -74,9 +75,13 @@ func (w *world) run() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan hub.Addresses, 1), make(chan error, 1)
-	const any = "127.0.0.1:0"
+	at := w.at // where it was before a restart
+	if at.MQTT == "" {
+		const any = "127.0.0.1:0"
+		at = hub.Addresses{MQTT: any, HTTPS: any, Operator: any}
+	}
 	go func() {
-		ended <- hub.Run(ctx, w.state, hub.Options{Version: "test", MQTT: any, HTTPS: any, Operator: any,
+		ended <- hub.Run(ctx, w.state, hub.Options{Version: "test", MQTT: at.MQTT, HTTPS: at.HTTPS, Operator: at.Operator,
 			Log: slog.New(slog.NewTextHandler(&logWriter{t: w.t}, nil)), Ready: func(a hub.Addresses) { ready <- a }})
 	}()
 	select {

@@ -66,9 +66,7 @@ func checkEvents(t *testing.T, w *world, kind string, n int) []operator.Event {
 	var got []operator.Event
 	enough := errors.New("enough")
 	err := w.operator.Events(t.Context(), operator.EventQuery{Kind: kind, Follow: true}, func(e operator.Event) error {
-		if e.Kind == kind {
-			got = append(got, e)
-		}
+		got = append(got, e)
 		if len(got) == n {
 			return enough
 		}
