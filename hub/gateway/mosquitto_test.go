@@ -124,7 +124,8 @@ func TestMosquittoSubscribes5(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if k := b.hub.kept["sensor-01"]; len(k.Subscriptions) != 1 || k.Expiry != 60 {
+	b.hub.awaitClosed(t, gateway.Left, "")
+	if k, _, _ := b.hub.Load(t.Context(), "sensor-01"); len(k.Subscriptions) != 1 || k.Expiry != 60 {
 		t.Errorf("kept %+v", k)
 	}
 }
