@@ -40,6 +40,19 @@ type Config struct {
 	// SealFile holds the secret that seals the keys at rest. Default "seal.key"
 	// in the state directory; better a service credential or another disk.
 	SealFile string `json:"seal_file"`
+	// Stream is the URL of an external NATS cluster with JetStream that keeps
+	// messages and events, as "tls://nats.example:4222"; several with commas
+	// between. The hub needs an account of its own there, and the servers have to
+	// run with sync_interval always. Default: embedded in the hub.
+	Stream string `json:"stream,omitempty"`
+	// StreamCredentials is the file that logs in there (NATS .creds).
+	StreamCredentials string `json:"stream_credentials,omitempty"`
+	// StreamRoot is the file with the roots of its certificates, PEM. Default:
+	// the system's roots.
+	StreamRoot string `json:"stream_root,omitempty"`
+	// StreamReplicas is on how many of its servers the stream is kept. Default:
+	// one where the hub makes it, otherwise as it is.
+	StreamReplicas int `json:"stream_replicas,omitempty"`
 	// RetentionAge bounds how long messages are kept. Default 168h.
 	RetentionAge posture.Duration `json:"retention_age"`
 	// RetentionBytes bounds how much of them is kept. Default 1 GiB.

@@ -48,6 +48,7 @@ type Options struct {
 	HTTPS    string // address of the device HTTPS listener, likewise
 	Legacy   string // address of the legacy listener, likewise; it has to be enabled
 	Operator string // address of the operator API, likewise
+	Stream   string // URL of an external NATS cluster, likewise
 	Log      *slog.Logger
 	Ready    func(Addresses) // told once all listeners are open; may be nil
 }
@@ -94,7 +95,7 @@ func Run(ctx context.Context, dir string, o Options) error {
 	for _, a := range []struct {
 		at *string
 		by string
-	}{{&cfg.MQTT, o.MQTT}, {&cfg.HTTPS, o.HTTPS}, {&cfg.Operator, o.Operator}, {&cfg.Legacy, o.Legacy}} {
+	}{{&cfg.MQTT, o.MQTT}, {&cfg.HTTPS, o.HTTPS}, {&cfg.Operator, o.Operator}, {&cfg.Legacy, o.Legacy}, {&cfg.Stream, o.Stream}} {
 		if a.by != "" {
 			*a.at = a.by
 		}
@@ -219,6 +220,7 @@ func (h *hub) buildStream(ctx context.Context, dir string) error {
 	var err error
 	h.stream, err = stream.New(ctx, stream.Config{
 		Dir: filepath.Join(dir, streamDir), MaxAge: time.Duration(h.cfg.RetentionAge), MaxBytes: h.cfg.RetentionBytes,
+		URL: h.cfg.Stream, Credentials: h.cfg.StreamCredentials, Root: h.cfg.StreamRoot, Replicas: h.cfg.StreamReplicas,
 		Log: h.component("stream"), WithoutSyncUnsafe: acknowledgeUnsynced,
 	})
 	return err

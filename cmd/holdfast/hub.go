@@ -71,6 +71,7 @@ override its addresses. Logs go to stderr: text to a terminal, JSON otherwise.`,
 	cmd.Flags().StringVar(&o.HTTPS, "https", "", "address of the device HTTPS listener")
 	cmd.Flags().StringVar(&o.Operator, "operator", "", "address of the operator API")
 	cmd.Flags().StringVar(&o.Legacy, "legacy", "", "address of the legacy listener (see 'hub legacy enable')")
+	cmd.Flags().StringVar(&o.Stream, "stream", "", "URL of an external NATS cluster that keeps messages and events, in place of the embedded one")
 	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var l slog.Level

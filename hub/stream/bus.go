@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,7 +34,12 @@ const (
 // too, and says so. Embedded there is one process, whose answer is final; with
 // an external cluster a requester has to gather the answers of all processes
 // until one held the session.
-type Bus struct{ conn *nats.Conn }
+type Bus struct {
+	conn *nats.Conn
+
+	mu    sync.Mutex
+	local Handler // of this process, while it serves
+}
 
 const requestTimeout = 10 * time.Second
 
@@ -44,12 +50,17 @@ const notHeld = "Holdfast-Not-Held"
 // answer. fault.NotFound: nobody holds it, the device is offline.
 // fault.Unavailable: no answer until ctx ended, or for 10 s.
 func (b *Bus) Request(ctx context.Context, device identity.Device, verb string, body []byte) ([]byte, error) {
+	if !b.conn.IsConnected() {
+		return b.here(device, verb, body)
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	msg, err := b.conn.RequestWithContext(ctx, "device."+device.Subject()+"."+verb, body)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, fault.New(fault.NotFound, "device %s is offline", device)
+	case err != nil && !b.conn.IsConnected(): // it was cut off meanwhile
+		return b.here(device, verb, body)
 	case err != nil && ctx.Err() != nil:
 		return nil, fault.Hide(fault.Unavailable, "the session did not answer in time", err)
 	case err != nil:
@@ -58,6 +69,27 @@ func (b *Bus) Request(ctx context.Context, device identity.Device, verb string, 
 		return nil, fault.New(fault.NotFound, "device %s is offline", device)
 	}
 	return msg.Data, nil
+}
+
+// here asks this process alone, while there is no way to others: a session that
+// is held here is revoked whatever became of the cluster. Whether another holds
+// it remains open.
+func (b *Bus) here(device identity.Device, verb string, body []byte) ([]byte, error) {
+	b.mu.Lock()
+	handle := b.local
+	b.mu.Unlock()
+	if handle != nil {
+		if reply, handled := handle(device, verb, body); handled {
+			return reply, nil
+		}
+	}
+	return nil, fault.New(fault.Unavailable, "the bus to the device's session is cut")
+}
+
+func (b *Bus) serveHere(h Handler) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.local = h
 }
 
 // Handler does verb on the session of device; handled is false when this
@@ -76,6 +108,8 @@ func (b *Bus) Serve(ctx context.Context, handle Handler) error {
 		return fmt.Errorf("serve bus: %w", err)
 	}
 	defer sub.Unsubscribe()
+	b.serveHere(handle)
+	defer b.serveHere(nil)
 	if err := b.conn.Flush(); err != nil {
 		return fmt.Errorf("serve bus: %w", err)
 	}

@@ -29,7 +29,8 @@ func (g *group) finish(err error) {
 // one. It is bounded: what does not fit is refused, not kept waiting, because
 // who waits here is a reader of a connection.
 type queue struct {
-	limit int // bytes
+	limit int // bytes that may wait
+	group int // bytes of one group
 	wake  chan struct{}
 
 	mu      sync.Mutex
@@ -39,8 +40,8 @@ type queue struct {
 	refused error // why nothing is taken at present
 }
 
-func newQueue(limit int) *queue {
-	return &queue{limit: limit, wake: make(chan struct{}, 1)}
+func newQueue(limit, group int) *queue {
+	return &queue{limit: limit, group: group, wake: make(chan struct{}, 1)}
 }
 
 // add encodes m into the last group.
@@ -69,7 +70,7 @@ func (q *queue) add(m *iothub.Message, done func(error)) error {
 func (q *queue) last(n int) *group {
 	if i := len(q.groups) - 1; i >= 0 {
 		g := q.groups[i]
-		if len(g.buf)+n <= maxGroupBytes && len(g.done) < maxGroupMessages {
+		if len(g.buf)+n <= q.group && len(g.done) < maxGroupMessages {
 			return g
 		}
 	}

@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -19,6 +21,16 @@ const (
 	maxPayload   = 8 << 20
 	startTimeout = time.Minute // recovery reads the last blocks
 )
+
+// servers is where the stream is kept: in this process, or elsewhere.
+type servers interface {
+	connect(name string) (*nats.Conn, error)
+	payload() int         // bytes of the largest message
+	writeErr() error      // why nothing is stored now, as far as is known
+	reopen() error        // brings storing back after a commit failed; an error: not yet
+	lasts(err error) bool // a commit that failed so will not work later either
+	stop()
+}
 
 // node is the embedded NATS server. It has no listener of any kind: the only
 // connections are those that connect makes inside this process.
@@ -93,6 +105,19 @@ func (n *node) writeErr() error {
 	return fmt.Errorf("JetStream: %s", h.Error)
 }
 
+func (n *node) payload() int { return maxPayload }
+
+// lasts says that a disk fails: all but what temporary knows.
+func (n *node) lasts(err error) bool { return !temporary(err) }
+
+// reopen restarts the store where it has failed.
+func (n *node) reopen() error {
+	if n.writeErr() == nil {
+		return nil
+	}
+	return n.restartStore()
+}
+
 // restartStore closes and opens JetStream: what was acknowledged is read back
 // from the disk, what was cut short by the failed write is dropped.
 // Connections and subscriptions of the bus stay.
@@ -107,19 +132,27 @@ func (n *node) restartStore() error {
 	return nil
 }
 
-// openStream makes the stream, or brings its limits up to date.
+// openStream makes the stream, or brings its limits up to date. What else was
+// set on one that exists, as its replicas and where they are, stays.
 func openStream(ctx context.Context, js jetstream.JetStream, cfg Config) (jetstream.Stream, error) {
-	s, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	want := jetstream.StreamConfig{
 		Name:      streamName,
 		Subjects:  []string{subject},
 		Storage:   jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy,
 		Discard:   jetstream.DiscardOld,
-		MaxAge:    cfg.MaxAge,
-		MaxBytes:  cfg.MaxBytes,
-		// Without message ids nothing is remembered for this window.
-		Duplicates: min(2*time.Minute, cfg.MaxAge),
-	})
+		Replicas:  cfg.Replicas,
+	}
+	switch old, err := js.Stream(ctx, streamName); {
+	case err == nil:
+		want = old.CachedInfo().Config
+		want.Replicas = cmp.Or(cfg.Replicas, want.Replicas)
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, fmt.Errorf("open stream: %w", err)
+	}
+	want.MaxAge, want.MaxBytes = cfg.MaxAge, cfg.MaxBytes
+	want.Duplicates = min(2*time.Minute, cfg.MaxAge) // without message ids nothing is remembered for this window
+	s, err := js.CreateOrUpdateStream(ctx, want)
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)
 	}

@@ -1,5 +1,5 @@
 // Package stream keeps the messages of devices in NATS JetStream, embedded in
-// this process, and carries requests between the hub's services and the
+// this process or in a cluster elsewhere, and carries requests between the hub's services and the
 // process that holds a device's session.
 //
 // An acknowledgement is a promise: Append calls done with nil only after the
@@ -10,7 +10,8 @@
 // the batching, there is no timer.
 //
 // Invariants:
-//   - the server listens on no network port; all connections are in-process;
+//   - the embedded server listens on no network port; its connections are
+//     in-process;
 //   - done is called exactly once for each Append;
 //   - a group is stored whole or not at all, and none of a group that failed
 //     is acknowledged (it may nevertheless be found later: delivery is at
@@ -36,7 +37,16 @@ import (
 
 // Config says where messages are kept and for how long.
 type Config struct {
-	Dir      string        // directory of the store; made when missing
+	// URL of an external NATS cluster with JetStream, as "tls://host:4222", or
+	// several with commas between; empty: embedded in this process. The hub needs
+	// an account of its own there. The promise of an acknowledgement is then the
+	// cluster's: its servers have to run with sync_interval always.
+	URL         string
+	Credentials string // file with what logs in there (NATS .creds); empty: nothing
+	Root        string // file with the roots of its certificates, PEM; empty: the system's
+	Replicas    int    // of the stream there; 0: as it is, or one
+
+	Dir      string        // directory of the embedded store; made when missing
 	MaxAge   time.Duration // older messages are dropped; 0: 7 days
 	MaxBytes int64         // the oldest are dropped above this; 0: 1 GiB, at least 16 MiB
 	MaxQueue int           // bytes that may wait for the disk; 0: 32 MiB
@@ -79,10 +89,10 @@ const minBytes = 4 * maxGroupBytes
 // Stream is the store of messages. It is safe for concurrent use.
 type Stream struct {
 	cfg     Config
-	node    *node
+	server  servers
 	queue   *queue
 	bus     *Bus
-	dir     *dirSync
+	dir     *dirSync // nil: not our disk
 	readers readers
 	running atomic.Bool
 
@@ -97,28 +107,46 @@ func New(ctx context.Context, cfg Config) (*Stream, error) {
 	if cfg.MaxBytes < minBytes {
 		return nil, fmt.Errorf("stream may take %d bytes, want at least %d", cfg.MaxBytes, minBytes)
 	}
-	n, err := startNode(cfg)
-	if err != nil {
+	s := &Stream{cfg: cfg}
+	if err := s.start(); err != nil {
 		return nil, err
 	}
-	s := &Stream{cfg: cfg, node: n, queue: newQueue(cfg.MaxQueue), dir: &dirSync{path: n.msgsDir}}
+	s.queue = newQueue(cfg.MaxQueue, min(maxGroupBytes, s.server.payload()-maxHeader))
 	if err := s.open(ctx); err != nil {
-		n.stop()
+		s.server.stop()
 		return nil, err
 	}
 	return s, nil
 }
 
+// start starts the embedded server, or finds the external one.
+func (s *Stream) start() error {
+	if s.cfg.URL != "" {
+		r, err := dialRemote(s.cfg)
+		s.server = r
+		return err
+	}
+	n, err := startNode(s.cfg)
+	if err != nil {
+		return err
+	}
+	s.server = n
+	if !s.cfg.WithoutSyncUnsafe {
+		s.dir = &dirSync{path: n.msgsDir}
+	}
+	return nil
+}
+
 func (s *Stream) open(ctx context.Context) error {
-	busConn, err := s.node.connect("bus")
+	busConn, err := s.server.connect("bus")
 	if err != nil {
 		return err
 	}
 	s.bus = &Bus{conn: busConn}
-	if s.publish, err = s.node.connect("publish"); err != nil {
+	if s.publish, err = s.server.connect("publish"); err != nil {
 		return err
 	}
-	if s.read, err = s.node.connect("read"); err != nil {
+	if s.read, err = s.server.connect("read"); err != nil {
 		return err
 	}
 	if s.publisher, err = jetstream.New(s.publish, jetstream.WithPublishAsyncTimeout(s.cfg.AckTimeout)); err != nil {
@@ -130,10 +158,10 @@ func (s *Stream) open(ctx context.Context) error {
 	if _, err := openStream(ctx, s.publisher, s.cfg); err != nil {
 		return err
 	}
-	if s.cfg.WithoutSyncUnsafe {
+	if s.dir == nil {
 		return nil
 	}
-	return syncParents(s.node.msgsDir, s.cfg.Dir)
+	return syncParents(s.dir.path, s.cfg.Dir)
 }
 
 // Bus returns the request bus on the same server.
@@ -147,6 +175,10 @@ func (s *Stream) Bus() *Bus { return s.bus }
 func (s *Stream) Append(m iothub.Message, done func(error)) {
 	if err := validate(&m); err != nil {
 		done(fault.New(fault.Invalid, "%w", err))
+		return
+	}
+	if n := size(&m) + maxHeader; n > s.queue.group {
+		done(fault.New(fault.Invalid, "message has %d bytes, the store takes %d", n, s.queue.group))
 		return
 	}
 	if err := s.queue.add(&m, done); err != nil {
@@ -171,7 +203,7 @@ func (s *Stream) Run(ctx context.Context) error {
 	s.bus.conn.Close()
 	s.publish.Close()
 	s.read.Close()
-	s.node.stop()
+	s.server.stop()
 	return err
 }
 
@@ -188,7 +220,7 @@ func (s *Stream) commitUntil(ctx context.Context) error {
 			wait = firstWait
 			continue
 		}
-		if !temporary(err) {
+		if s.server.lasts(err) {
 			return fmt.Errorf("commit messages: %w", err)
 		}
 		s.recover(ctx, wait, err)
@@ -228,7 +260,7 @@ func (s *Stream) commit(b []byte) error {
 		case err := <-ack.Err():
 			return fmt.Errorf("publish group: %w", err)
 		case <-check.C:
-			if err := s.node.writeErr(); err != nil {
+			if err := s.server.writeErr(); err != nil {
 				return err
 			}
 		}
@@ -236,7 +268,7 @@ func (s *Stream) commit(b []byte) error {
 }
 
 func (s *Stream) syncDir() error {
-	if s.cfg.WithoutSyncUnsafe {
+	if s.dir == nil {
 		return nil
 	}
 	return s.dir.sync()
@@ -275,11 +307,8 @@ func (s *Stream) reopen() error {
 	if err := s.checkSpace(0); err != nil {
 		return err
 	}
-	if s.node.writeErr() == nil {
-		return nil
-	}
 	defer s.readers.reopened()
-	return s.node.restartStore()
+	return s.server.reopen()
 }
 
 // temporary reports whether a failed commit may work later with nothing lost:

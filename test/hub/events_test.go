@@ -7,9 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
 
 	"holdfast/client"
 	"holdfast/fault"
@@ -144,4 +148,34 @@ func (h *house) lastEventID(t *testing.T, id string) operator.Event {
 func (h *house) http(t *testing.T) *http.Client {
 	t.Helper()
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: h.operatorTLS(t)}}
+}
+
+// The same hub with its stream in a cluster: nothing is kept here.
+func TestEventsOfAnExternalCluster(t *testing.T) {
+	n, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	t.Cleanup(n.Shutdown)
+	if !n.ReadyForConnections(20 * time.Second) {
+		t.Fatal("NATS server does not start")
+	}
+	h := (&house{stream: n.ClientURL()}).build(t)
+	conn := h.meter(t, "meter-1")
+	send(t, conn, "meter-1", "21.5")
+	first := events(t, h.client, operator.EventQuery{Device: "meter-1"}, 2)
+	send(t, conn, "meter-1", "21.6")
+	if e := events(t, h.client, operator.EventQuery{Device: "meter-1", Kind: "telemetry", After: first[1].ID}, 1)[0]; e.Body != "21.6" && e.Body != "21.5" {
+		t.Errorf("%+v", e)
+	}
+	if _, err := os.Stat(filepath.Join(h.dir, "stream")); err == nil {
+		t.Error("the hub keeps a stream of its own")
+	}
+	if _, err := h.client.Act(t.Context(), "meter-1", "revoke", "test"); err != nil {
+		t.Error(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("the session outlived its revocation")
+	}
 }

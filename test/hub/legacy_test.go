@@ -31,6 +31,7 @@ import (
 // house is a running hub with a legacy listener, and a maker's CA on it.
 type house struct {
 	dir    string
+	stream string // URL of an external cluster; empty: embedded
 	at     hub.Addresses
 	client *client.Client
 	ca     *x509.Certificate
@@ -50,8 +51,13 @@ func must[T any](v T, err error) func(testing.TB) T {
 // newHouse runs a hub; enable, if any, is done between init and start.
 func newHouse(t *testing.T, enable ...func(dir, out string) error) *house {
 	t.Helper()
+	return (&house{}).build(t, enable...)
+}
+
+func (h *house) build(t *testing.T, enable ...func(dir, out string) error) *house {
+	t.Helper()
 	tmp := t.TempDir()
-	h := &house{dir: filepath.Join(tmp, "hub")}
+	h.dir = filepath.Join(tmp, "hub")
 	err := hub.Init(t.Context(), hub.InitConfig{State: h.dir, Hosts: []string{"localhost", "127.0.0.1"}, RootOut: filepath.Join(tmp, "root.key"), Admin: "admin"})
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +77,7 @@ func (h *house) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan hub.Addresses, 1), make(chan error, 1)
 	go func() {
-		ended <- hub.Run(ctx, h.dir, hub.Options{Version: "test", MQTT: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Operator: "127.0.0.1:0",
+		ended <- hub.Run(ctx, h.dir, hub.Options{Version: "test", MQTT: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Operator: "127.0.0.1:0", Stream: h.stream,
 			Log: slog.New(slog.DiscardHandler), Ready: func(a hub.Addresses) { ready <- a }})
 	}()
 	select {
