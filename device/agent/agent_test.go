@@ -295,7 +295,7 @@ func TestPendingIsAskedAgain(t *testing.T) {
 		if st := w.state(); st.Phase != agent.Provisioned || st.Reason != "an operator has to decide" {
 			t.Errorf("status %+v", st)
 		}
-		if n := len(w.steps()); n > 300 {
+		if n := len(w.steps()); n > 450 {
 			t.Errorf("%d steps in an hour of waiting", n)
 		}
 		w.mu.Lock()
@@ -372,6 +372,32 @@ func TestRefusedCertificateOpensAQuarantineSession(t *testing.T) {
 		pass(time.Second)
 		if s := w.last(); s == nil || s.class != "birth" || w.state().Phase != agent.Quarantined {
 			t.Errorf("session %v, status %+v", s, w.state())
+		}
+	})
+}
+
+// A hub that finds a device trusted and yet gives it no certificate must not be
+// asked in a loop.
+func TestHubThatContradictsItselfIsAskedSlowly(t *testing.T) {
+	live(t, func(w *world) {
+		w.fail = func(op string) error {
+			switch op {
+			case "enroll by birth", "reenroll by operational":
+				return fault.New(fault.Denied, "no certificate is granted")
+			}
+			return nil
+		}
+	}, func(w *world) {
+		pass(2 * time.Hour)
+		if n := len(w.steps()); n > 250 {
+			t.Errorf("%d steps in two hours", n)
+		}
+		w.mu.Lock()
+		w.fail = func(string) error { return nil }
+		w.mu.Unlock()
+		pass(20 * time.Minute)
+		if st := w.state(); st.Phase != agent.Connected {
+			t.Errorf("status %+v", st)
 		}
 	})
 }
