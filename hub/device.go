@@ -50,7 +50,7 @@ type route struct {
 // deviceRoutes is the one table of the device HTTPS listener. EST knows its
 // classes path by path, and asks through authenticate.
 func (h *hub) deviceRoutes() ([]route, error) {
-	est, err := issuer.NewEST(issuer.ESTConfig{Issuer: h.issuer, Gate: h, Authenticate: h.authenticate, Log: h.component("est")})
+	est, err := issuer.NewEST(issuer.ESTConfig{Issuer: h.issuer, Gate: h, Authenticate: h.authenticate, Refused: h.uncertified, Log: h.component("est")})
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +79,16 @@ func (h *hub) authenticate(r *http.Request) (pki.Peer, error) {
 		return p, err
 	}
 	return p, nil
+}
+
+// uncertified records that a device got no certificate. Overload and our own
+// failures say nothing of the device.
+func (h *hub) uncertified(r *http.Request, p pki.Peer, err error) {
+	switch fault.Of(err) {
+	case fault.Internal, fault.Unavailable, fault.Pending:
+	default:
+		h.refusals.record(r.Context(), string(ledger.RefuseIssue), p.Device, r.RemoteAddr, err)
+	}
 }
 
 // attester authenticates a request for attestation and binds it to its TLS
@@ -200,7 +210,7 @@ func (h *hub) serveDevices(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, tls.NewListener(l, cfg), mux, h.component("https"))
+	return serve(ctx, tls.NewListener(l, h.refusals.watch(cfg, "https")), mux, h.component("https"))
 }
 
 // guard refuses who has no certificate of a class that the route needs.

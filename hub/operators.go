@@ -79,7 +79,7 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 	r := registry{Fleet: h.fleet, trust: h.trust}
 	handler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
 		References: h.verifier, Events: events{h.stream}, Ledger: h.journal, Log: h.component("api")})
-	return serve(ctx, tls.NewListener(l, cfg), handler, h.component("api"))
+	return serve(ctx, tls.NewListener(l, h.refusals.watch(cfg, "operator")), handler, h.component("api"))
 }
 
 // operator refuses an operator whose certificate was revoked.

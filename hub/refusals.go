@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -56,6 +58,27 @@ func (r *refusals) record(ctx context.Context, kind string, device identity.Devi
 	if err := r.journal.Record(ctx, kind, device, details); err != nil {
 		r.log.ErrorContext(ctx, "record refusal", "kind", kind, "device", device, "err", err)
 	}
+}
+
+// watch returns a TLS configuration that is cfg and records whose certificate
+// it refuses in a handshake: an HTTP server only logs that. listener says
+// which one it is.
+func (r *refusals) watch(cfg *tls.Config, listener string) *tls.Config {
+	watching := cfg.Clone()
+	watching.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		own := cfg.Clone()
+		own.VerifyConnection = func(state tls.ConnectionState) error {
+			err := cfg.VerifyConnection(state)
+			if err != nil && len(state.PeerCertificates) > 0 {
+				name := state.PeerCertificates[0].Subject.CommonName
+				r.record(hello.Context(), "connection.refused", "", hello.Conn.RemoteAddr().String(),
+					fmt.Errorf("%s listener: certificate of %.100q: %w", listener, name, err))
+			}
+			return err
+		}
+		return own, nil
+	}
+	return watching
 }
 
 // first reports whether this refusal is to be recorded now.

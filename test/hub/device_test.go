@@ -30,9 +30,11 @@ type device struct {
 	ldevid *tls.Certificate
 
 	// Of a device with a TPM.
-	keys *keys.TPM
-	tpm  transport.TPM
-	log  evidence.EventLog // of its boot
+	machine *swtpmtest.Machine
+	dir     string // of its keys
+	keys    *keys.TPM
+	tpm     transport.TPM
+	log     evidence.EventLog // of its boot
 }
 
 // csr is a certificate request for key in the name of cn.
@@ -105,12 +107,28 @@ var (
 	firmware = identity.Sum([]byte("firmware of the bench"))
 )
 
-// boot is a machine that booted image, as a virtual board measures it, with
-// new keys in its TPM.
+// boot is a machine that was just switched on and booted image, with new keys
+// in its TPM.
 func (w *world) boot(m *swtpmtest.Machine, image identity.Digest) *device {
 	w.t.Helper()
-	d := &device{w: w, tpm: m.Connect()}
-	d.keys = must(keys.Open(keys.Config{TPM: d.tpm, Dir: w.t.TempDir()}))(w.t)
+	d := &device{w: w, machine: m, dir: w.t.TempDir()}
+	d.boot(image)
+	return d
+}
+
+// reboot switches the machine off and on.
+func (d *device) reboot(image identity.Digest) {
+	d.w.t.Helper()
+	d.machine.Reset()
+	d.boot(image)
+}
+
+// boot measures as a virtual board does.
+func (d *device) boot(image identity.Digest) {
+	w := d.w
+	w.t.Helper()
+	d.tpm, d.log = d.machine.Connect(), evidence.EventLog{}
+	d.keys = must(keys.Open(keys.Config{TPM: d.tpm, Dir: d.dir}))(w.t)
 	d.event(evidence.PCRBootROM, evidence.EventCRTMVersion, evidence.UTF16("1.0"))
 	d.measure(evidence.PCRBootROM, evidence.EventPostCode, bootROM, "boot ROM")
 	key := sha256.Sum256([]byte("signing key"))
@@ -127,7 +145,6 @@ func (w *world) boot(m *swtpmtest.Machine, image identity.Digest) *device {
 	for pcr := range 8 {
 		d.event(pcr, evidence.EventSeparator, make([]byte, 4))
 	}
-	return d
 }
 
 func (d *device) event(pcr int, kind uint32, data []byte) {
