@@ -100,7 +100,7 @@ func (v *visit) loop(ctx context.Context) state {
 		case <-ctx.Done():
 			return nil
 		case <-v.session.Done():
-			return v.lost(ctx)
+			return v.lost()
 		case <-beat.C:
 		case <-renew.C:
 			next = v.replace(ctx, renew)
@@ -237,8 +237,13 @@ func (v *visit) permit() {
 }
 
 // lost decides what follows a session that the other side ended.
-func (v *visit) lost(ctx context.Context) state {
+func (v *visit) lost() state {
 	err := v.session.Err()
+	v.change(func(s *Status) {
+		if s.Phase == Connected {
+			s.Phase = Certificate
+		}
+	})
 	v.failing("connection lost", err)
 	if time.Since(v.opened) > retry.Cap {
 		v.retry.Reset() // it was a good session
