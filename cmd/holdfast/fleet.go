@@ -186,16 +186,16 @@ func deviceSheet(w writer, d operator.Device) {
 	}
 	fmt.Fprintln(w, "\nMEASURE\tVERDICT\tGRADE\tAGE\tREASON")
 	for _, r := range d.Posture {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Measure, r.Verdict, r.Grade, age(r.Time), r.Reason)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Measure, r.Verdict, r.Grade, age(r), r.Reason)
 	}
 }
 
-// age says how old evidence is.
-func age(t time.Time) string {
-	if t.IsZero() {
+// age says how old a row's evidence is, where it rests on any.
+func age(r measure.Row) string {
+	if r.Grade == measure.None {
 		return "-"
 	}
-	return time.Since(t).Round(time.Second).String()
+	return time.Since(r.Time).Round(time.Second).String()
 }
 
 func fleetActCmd(io stdio, verb, short string) *cobra.Command {

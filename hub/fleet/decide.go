@@ -96,7 +96,7 @@ func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, 
 		r.Decision = d
 		r.Version++
 	}
-	report := posture.Report{Version: r.Version, Status: status, Decision: d, Renew: renew(r, d), Rows: rows, Time: now}
+	report := posture.Report{Version: r.Version, Status: status, Decision: d, Renew: renew(r, d), Rows: posture.AsOf(rows, now), Time: now}
 
 	mode := wanted(r, d, s.class)
 	if isLive && (r.Revoked != nil || mode == access.Quarantine) {
