@@ -18,6 +18,7 @@
 //   - Acknowledgements leave in the order of their messages.
 //   - A message that is not allowed is never acknowledged and closes the
 //     connection.
+//   - No session outlives the certificates that opened it.
 package gateway
 
 import (
@@ -126,6 +127,7 @@ const (
 	Violation Cause = "violation" // the device broke the protocol or its permissions
 	Replaced  Cause = "replaced"  // the device opened a newer session
 	Revoked   Cause = "revoked"   // the hub cut it
+	Expired   Cause = "expired"   // the certificate that opened it has ended
 	Unstored  Cause = "unstored"  // a sink failed
 	Slow      Cause = "slow"      // the device does not read what it is sent
 	Shutdown  Cause = "shutdown"  // the gateway ends

@@ -155,6 +155,7 @@ func (s *Session) isClosed() bool {
 func (s *Session) run(ctx context.Context, rest []byte) {
 	defer s.end(ctx)
 	defer s.recover(ctx)
+	defer time.AfterFunc(time.Until(s.ends()), func() { s.cut(Expired, nil) }).Stop()
 	err := s.connack(mqtt.Accepted)
 	if err == nil {
 		err = s.extend()
@@ -166,6 +167,18 @@ func (s *Session) run(ctx context.Context, rest []byte) {
 		err = s.read(ctx)
 	}
 	s.cut(causeOf(err), err)
+}
+
+// ends is when the first of the certificates that the device showed ends.
+func (s *Session) ends() time.Time {
+	chain := s.conn.ConnectionState().PeerCertificates
+	end := chain[0].NotAfter
+	for _, c := range chain[1:] {
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
 }
 
 // recover, deferred, ends the session for a fault of ours: the hub goes on.
@@ -208,7 +221,7 @@ func (s *Session) end(ctx context.Context) {
 	s.g.log.InfoContext(ctx, "session closed", slog.String("device", string(s.device)),
 		slog.String("cause", string(cause)), slog.Any("err", err))
 	defer s.g.cfg.Observer.SessionClosed(s, cause, err)
-	if cause != Left && cause != Revoked && cause != Shutdown && mode == access.Full {
+	if cause != Left && cause != Revoked && cause != Expired && cause != Shutdown && mode == access.Full {
 		s.publishWill(ctx)
 	}
 }
@@ -352,6 +365,7 @@ const maxRecord = 4 << 10
 // flush writes what waits until nothing does. It ends then: an idle session
 // has no writer.
 func (s *Session) flush() {
+	defer s.recover(context.Background())
 	var spare []byte
 	for {
 		s.mu.Lock()
