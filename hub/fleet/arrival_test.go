@@ -175,9 +175,10 @@ func TestRebirthSupersedes(t *testing.T) {
 	if want := []string{"pump-01 birth b-pump-01", "pump-01 operational 1-pump-01"}; !slices.Equal(w.crl, want) {
 		t.Errorf("withdrawn %q, want %q", w.crl, want)
 	}
-	if w.gate.mode("pump-01") != "quarantine" { // the appraisal was the old AK's
-		t.Errorf("session is %s", w.gate.mode("pump-01"))
+	if want := []string{"pump-01 revoked"}; !slices.Equal(w.gate.acts, want) { // the session of what is worthless now
+		t.Errorf("acts %q, want %q", w.gate.acts, want)
 	}
+	w.SessionClosed(t.Context(), "pump-01", "s1")
 	_, err := w.Grant(t.Context(), "pump-01", pki.Birth)
 	w.refused(err, fault.Denied)
 	w.report("pump-01", posture.Attestation, w.appraisal())

@@ -72,7 +72,7 @@ func (f *Fleet) owns(ctx context.Context, p pki.Peer, r Record, g operator.Group
 		}
 		return nil
 	case pki.Operational:
-		if !slices.ContainsFunc(r.Certificates, func(c Certificate) bool { return c.Serial == p.Serial }) {
+		if certificate(r, p) < 0 {
 			return fault.New(fault.Denied, "the certificate of %s has been superseded", r.ID)
 		}
 		return nil
@@ -87,6 +87,29 @@ func (f *Fleet) owns(ctx context.Context, p pki.Peer, r Record, g operator.Group
 		return nil
 	}
 	return fault.New(fault.Denied, "a certificate of class %q opens nothing", p.Class)
+}
+
+// certificate returns which of the device's operational certificates p shows;
+// none is negative.
+func certificate(r Record, p pki.Peer) int {
+	if p.Class != pki.Operational {
+		return -1
+	}
+	return slices.IndexFunc(r.Certificates, func(c Certificate) bool { return c.Serial == p.Serial })
+}
+
+// outlived reports whether the certificate that p showed is worthless by now.
+// Of a maker's certificate only its end is known without asking the registry.
+func outlived(r Record, p pki.Peer, now time.Time) bool {
+	switch {
+	case !p.NotAfter.IsZero() && now.After(p.NotAfter):
+		return true
+	case p.Class == pki.Birth:
+		return p.Serial != r.Birth
+	case p.Class == pki.Operational:
+		return certificate(r, p) < 0
+	}
+	return false
 }
 
 // firstOfMaker enters a device that comes for the first time, if a group lists
@@ -126,9 +149,7 @@ func (f *Fleet) SessionOpened(ctx context.Context, p pki.Peer, session string, m
 	if err != nil {
 		return posture.Report{}, err
 	}
-	f.mu.Lock()
-	f.live[p.Device] = live{session: session, class: p.Class, mode: mode}
-	f.mu.Unlock()
+	f.enter(p.Device, live{session: session, class: p.Class, mode: mode, peer: p})
 	report, err := f.changeLoaded(ctx, r, g, func(r *Record, g operator.Group) ([]Event, error) {
 		now := f.now()
 		if r.Class == "" && p.Class == pki.Maker {
@@ -136,6 +157,9 @@ func (f *Fleet) SessionOpened(ctx context.Context, p pki.Peer, session string, m
 		}
 		if r.Provisional.IsZero() && p.Class != pki.Birth {
 			r.Provisional = now.Add(g.Policy.Short())
+		}
+		if i := certificate(*r, p); i >= 0 {
+			r.Certificates = slices.Clone(r.Certificates[:i+1]) // it has this one: those before it are worthless now
 		}
 		seen(r, now)
 		replace(r, posture.Session, rows)
@@ -165,10 +189,13 @@ func (f *Fleet) SessionClosed(ctx context.Context, id identity.Device, session s
 func (f *Fleet) forget(id identity.Device, session string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s, ok := f.live[id]; !ok || s.session != session {
+	i := slices.IndexFunc(f.live[id], func(s live) bool { return s.session == session })
+	if i < 0 {
 		return false
 	}
-	delete(f.live, id)
+	if f.live[id] = slices.Delete(f.live[id], i, i+1); len(f.live[id]) == 0 {
+		delete(f.live, id)
+	}
 	return true
 }
 
