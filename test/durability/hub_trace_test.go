@@ -3,12 +3,10 @@ package durability_test
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +14,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/smallstep/pkcs7"
 
 	"holdfast/client"
 	"holdfast/evidence"
@@ -114,14 +114,14 @@ func (s *station) exchange(t testing.TB) promises {
 			t.Fatal(err)
 		}
 		p.sql = append(p.sql, births.exchange(t, func() error {
-			return births.ask(t, http.MethodPost, s.url("/enroll/begin"), "application/json", body)
+			_, err := births.ask(t, http.MethodPost, s.url("/enroll/begin"), "application/json", body)
+			return err
 		}))
 	}
 	est := s.connect(t, s.at.HTTPS, m.device(t, "sensor-est"))
 	est.must(t, http.MethodGet, s.url("/healthz"), "", nil)
 	for range times {
-		csr := newRequest(t, "sensor-est")
-		p.sql = append(p.sql, est.exchange(t, func() error { return est.enroll(t, s, csr) }))
+		p.sql = append(p.sql, est.exchange(t, func() error { _, err := est.enroll(t, s, "sensor-est"); return err }))
 	}
 	return p
 }
@@ -163,39 +163,52 @@ func (c *connection) exchange(t testing.TB, do func() error) synctrace.Window {
 }
 
 // ask asks for a success.
-func (c *connection) ask(t testing.TB, method, url, contentType string, body []byte) error {
+func (c *connection) ask(t testing.TB, method, url, contentType string, body []byte) ([]byte, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", contentType)
 	resp, err := c.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, answer)
+		return nil, fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, answer)
 	}
-	return nil
+	return answer, nil
 }
 
 func (c *connection) must(t testing.TB, method, url, contentType string, body []byte) {
 	t.Helper()
-	if err := c.ask(t, method, url, contentType, body); err != nil {
+	if _, err := c.ask(t, method, url, contentType, body); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // enroll asks for an operational certificate with a maker's.
-func (c *connection) enroll(t testing.TB, s *station, csr []byte) error {
+func (c *connection) enroll(t testing.TB, s *station, id identity.Device) (*x509.Certificate, error) {
 	t.Helper()
-	return c.ask(t, http.MethodPost, s.url("/.well-known/est/simpleenroll"), "application/pkcs10", []byte(base64.StdEncoding.EncodeToString(csr)))
+	body := []byte(base64.StdEncoding.EncodeToString(newRequest(t, id)))
+	answer, err := c.ask(t, http.MethodPost, s.url("/.well-known/est/simpleenroll"), "application/pkcs10", body)
+	if err != nil {
+		return nil, err
+	}
+	der, err := base64.StdEncoding.DecodeString(string(bytes.Join(bytes.Fields(answer), nil)))
+	if err != nil {
+		return nil, err
+	}
+	p7, err := pkcs7.Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	return p7.Certificates[0], nil
 }
 
 // newRequest makes a certificate request for a new key.
@@ -211,20 +224,4 @@ func newRequest(t testing.TB, id identity.Device) []byte {
 		t.Fatal(err)
 	}
 	return csr
-}
-
-func (s *station) operatorCertificate(t testing.TB) *tls.Certificate {
-	t.Helper()
-	dir := filepath.Join(s.dir, "operator")
-	text, err := os.ReadFile(filepath.Join(dir, "operator.pem"))
-	keyText, keyErr := os.ReadFile(filepath.Join(dir, "operator.key"))
-	if err := errors.Join(err, keyErr); err != nil {
-		t.Fatal(err)
-	}
-	chain, err := pki.ParseCerts(text)
-	key, keyErr := pki.ParseKey(keyText)
-	if err := errors.Join(err, keyErr); err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Certificate{Certificate: pki.RawChain(chain), PrivateKey: key, Leaf: chain[0]}
 }

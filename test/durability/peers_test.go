@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -31,8 +32,7 @@ import (
 	"holdfast/tlspolicy"
 )
 
-// operatorClient is the first operator, who keeps the newest ledger head of
-// all answers, and each head asked for.
+// operatorClient is the first operator's client, by the profile.
 func (s *station) operatorClient(t testing.TB) *client.Client {
 	t.Helper()
 	c, err := client.OpenAt(filepath.Join(s.dir, "operator", "profile.json"), "https://"+s.at.Operator)
@@ -40,6 +40,30 @@ func (s *station) operatorClient(t testing.TB) *client.Client {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// operatorTransport carries the first operator's requests.
+func (s *station) operatorTransport(t testing.TB) *http.Transport {
+	cert := s.operatorCertificate(t)
+	return &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+		return s.dial(t, s.at.Operator, "http/1.1", cert)
+	}}
+}
+
+func (s *station) operatorCertificate(t testing.TB) *tls.Certificate {
+	t.Helper()
+	dir := filepath.Join(s.dir, "operator")
+	text, err := os.ReadFile(filepath.Join(dir, "operator.pem"))
+	keyText, keyErr := os.ReadFile(filepath.Join(dir, "operator.key"))
+	if err := errors.Join(err, keyErr); err != nil {
+		t.Fatal(err)
+	}
+	chain, err := pki.ParseCerts(text)
+	key, keyErr := pki.ParseKey(keyText)
+	if err := errors.Join(err, keyErr); err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: pki.RawChain(chain), PrivateKey: key, Leaf: chain[0]}
 }
 
 // roots are what devices trust.
@@ -86,6 +110,11 @@ func (s *station) connect(t testing.TB, address string, cert *tls.Certificate) *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	return on(conn)
+}
+
+// on speaks HTTP on a connection and on no other.
+func on(conn net.Conn) *connection {
 	once := make(chan net.Conn, 1)
 	once <- conn
 	return &connection{address: local(conn), Client: http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
@@ -340,7 +369,8 @@ func (h *heads) keep(head ledger.Head) {
 func (h *heads) verify(t testing.TB, c *client.Client) ledger.Result {
 	t.Helper()
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	kept := slices.Clone(h.kept)
+	h.mu.Unlock()
 	const page = 1000
 	res, err := ledger.Verify(func(yield func(ledger.Record, error) bool) {
 		for from, n := int64(1), page; n == page; from += page {
@@ -355,7 +385,7 @@ func (h *heads) verify(t testing.TB, c *client.Client) ledger.Result {
 				}
 			}
 		}
-	}, h.kept...)
+	}, kept...)
 	if err != nil {
 		t.Errorf("ledger: %v", err)
 	}
