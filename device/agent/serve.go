@@ -45,6 +45,7 @@ func (a *Agent) quarantined(why error) state {
 			return a.session(s, false)
 		case fault.Of(err) == fault.Denied:
 			a.trouble(Refused, string(Refused), err)
+			return a.again(a.recovery.Next(), a.reborn)
 		default:
 			a.failing("connection failed", err)
 		}

@@ -319,6 +319,8 @@ func TestRevokedEKStaysOut(t *testing.T) {
 
 	must(n.api.Act(t.Context(), "pump-01", "restore", "found"))(t)
 	n.recorded(t, "device.restore", "pump-01", "found")
+	_, err = n.birth(p, "") // a key is certified once, a revoked one too
+	refusedWith(t, err, http.StatusConflict, "make a new key")
 	p.NewKeys()
 	if i, err := n.birth(p, ""); err != nil || i.Device != "pump-01" {
 		t.Errorf("restored, yet %+v, %v", i, err)
