@@ -118,10 +118,8 @@ func (h *hub) Grant(ctx context.Context, req issuer.GrantRequest) (time.Duration
 	if err != nil {
 		return 0, err
 	}
-	if _, _, _, err := h.fleet.Attester(ctx, req.Peer.Device); fault.Of(err) == fault.Denied {
-		return life, nil // no TPM: its group's policy has accepted that
-	} else if err != nil {
-		return 0, err
+	if attests, err := h.fleet.Attests(ctx, req.Peer.Device); err != nil || !attests {
+		return life, err // no TPM: its group's policy has accepted that
 	}
 	ok, err := h.verifier.Certified(ctx, req.Peer.Device, req.Key, certifiedWithin)
 	if err != nil {
@@ -165,7 +163,7 @@ type withdrawer struct {
 // Withdraw implements fleet.Withdrawer.
 func (w withdrawer) Withdraw(ctx context.Context, _ identity.Device, _ pki.Class, serial string, reason int) error {
 	err := w.issuer.Revoke(ctx, serial, reason)
-	if fault.Of(err) == fault.NotFound && err != nil {
+	if fault.Of(err) == fault.NotFound {
 		return nil
 	}
 	return err

@@ -301,6 +301,14 @@ func (f *Fleet) Attester(ctx context.Context, id identity.Device) (ak []byte, cl
 	return r.AK, r.Class, g, nil
 }
 
+// Attests reports whether a device has an activated attestation key, revoked or
+// not.
+func (f *Fleet) Attests(ctx context.Context, id identity.Device) (bool, error) {
+	defer f.locks.lock(id)()
+	r, err := f.read(ctx, id)
+	return len(r.AK) > 0, err
+}
+
 // Pending returns the devices that nothing admits, the newest first.
 func (f *Fleet) Pending(ctx context.Context) ([]operator.Pending, error) {
 	as, err := f.cfg.Store.Arrivals(ctx)

@@ -8,11 +8,15 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // and the driver of that name
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"holdfast/fault"
 )
 
 //go:embed schema/*.sql
@@ -97,8 +101,20 @@ func apply(ctx context.Context, tx *sql.Tx, name string) error {
 }
 
 // tx runs f in a write transaction: committed and fsynced when f returns nil,
-// rolled back otherwise.
+// rolled back otherwise. A disk that is full or fails is fault.Unavailable: it
+// is worth asking again later.
 func (s *Store) tx(ctx context.Context, f func(*sql.Tx) error) error {
+	err := s.commit(ctx, f)
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch e.Code() & 0xff { // the rest of the code says more of the cause
+		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
+			return fault.Hide(fault.Unavailable, "the hub cannot store anything now", err)
+		}
+	}
+	return err
+}
+
+func (s *Store) commit(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -134,9 +134,9 @@ func remember(ctx context.Context, tx *sql.Tx, a verifier.Appraisal, version int
 // certified records the next key, and forgets old ones.
 func certified(ctx context.Context, tx *sql.Tx, a verifier.Appraisal) error {
 	at := a.Result.Time
-	_, err := tx.ExecContext(ctx, `INSERT INTO verifier_key (device, key, certified_at) VALUES (?, ?, ?)
-		ON CONFLICT (device, key) DO UPDATE SET certified_at = excluded.certified_at`,
-		string(a.Device), a.NextKey.String(), at.UnixMicro())
+	_, err := tx.ExecContext(ctx, `INSERT INTO verifier_key (device, key, ak, certified_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT (device, key) DO UPDATE SET ak = excluded.ak, certified_at = excluded.certified_at`,
+		string(a.Device), a.NextKey.String(), a.AK.String(), at.UnixMicro())
 	if err != nil {
 		return err
 	}
@@ -172,10 +172,10 @@ func keep(ctx context.Context, tx *sql.Tx, a verifier.Appraisal) error {
 }
 
 // Certified implements verifier.Store.
-func (v Verifier) Certified(ctx context.Context, device identity.Device, key identity.Digest, since time.Time) (bool, error) {
+func (v Verifier) Certified(ctx context.Context, device identity.Device, ak, key identity.Digest, since, until time.Time) (bool, error) {
 	var n int
-	err := v.s.read.QueryRowContext(ctx, `SELECT count(*) FROM verifier_key WHERE device = ? AND key = ? AND certified_at >= ?`,
-		string(device), key.String(), since.UnixMicro()).Scan(&n)
+	err := v.s.read.QueryRowContext(ctx, `SELECT count(*) FROM verifier_key WHERE device = ? AND ak = ? AND key = ? AND certified_at BETWEEN ? AND ?`,
+		string(device), ak.String(), key.String(), since.UnixMicro(), until.UnixMicro()).Scan(&n)
 	if err != nil {
 		return false, fmt.Errorf("certified key of %s: %w", device, err)
 	}

@@ -207,9 +207,24 @@ func TestCertifiedKeyIsGoodForItsTime(t *testing.T) {
 	if !certified(pump, key) {
 		t.Error("the key is not certified")
 	}
+	h.attesters["pump-02"] = h.attesters[pump]
 	if certified("pump-02", key) || certified(pump, identity.Digest{}) {
 		t.Error("another device's or another key is certified")
 	}
+	if _, err := h.Certified(t.Context(), "pump-03", key, 10*time.Minute); fault.Of(err) != fault.Denied {
+		t.Errorf("of a device that cannot attest: %v", err)
+	}
+	own := h.attesters[pump]
+	h.enrol(pump, []byte("the AK of a later birth"))
+	if certified(pump, key) {
+		t.Error("the word of an AK that was superseded counts")
+	}
+	h.attesters[pump] = own
+	h.now = h.now.Add(-time.Hour)
+	if certified(pump, key) {
+		t.Error("evidence from the future counts, after the clock was set back")
+	}
+	h.now = h.now.Add(time.Hour)
 	h.now = h.now.Add(10*time.Minute + time.Microsecond)
 	if certified(pump, key) {
 		t.Error("the key is certified for longer than asked")
