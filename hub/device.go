@@ -131,17 +131,18 @@ func (h *hub) Grant(ctx context.Context, req issuer.GrantRequest) (time.Duration
 	return life, nil
 }
 
-// issued takes in that a certificate was issued.
-func (h *hub) issued(ctx context.Context, i issuer.Issued) {
-	if i.Class == pki.Operational {
-		if err := h.fleet.Certificate(ctx, i.Device, fleet.Certificate{Serial: i.Serial, NotBefore: i.Issued, NotAfter: i.NotAfter, Lifetime: i.Lifetime}); err != nil {
-			h.log.ErrorContext(ctx, "certificate not taken in: it opens nothing", "device", i.Device, "serial", i.Serial, "err", err)
-		}
-	}
+// issued takes in that a certificate was issued. One that is not in the ledger,
+// or that opens nothing because the registry does not know it, is not handed
+// out.
+func (h *hub) issued(ctx context.Context, i issuer.Issued) error {
 	details := map[string]any{"class": i.Class, "name": i.Name, "serial": i.Serial, "not_after": i.NotAfter.UTC(), "key": i.Key}
 	if err := h.journal.Record(ctx, string(ledger.Issue), i.Device, details); err != nil {
-		h.log.ErrorContext(ctx, "record issue", "device", i.Device, "serial", i.Serial, "err", err)
+		return err
 	}
+	if i.Class != pki.Operational {
+		return nil
+	}
+	return h.fleet.Certificate(ctx, i.Device, fleet.Certificate{Serial: i.Serial, NotBefore: i.Issued, NotAfter: i.NotAfter, Lifetime: i.Lifetime})
 }
 
 // revoked records revoked certificates.
