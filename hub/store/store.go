@@ -101,10 +101,28 @@ func apply(ctx context.Context, tx *sql.Tx, name string) error {
 }
 
 // tx runs f in a write transaction: committed and fsynced when f returns nil,
-// rolled back otherwise. A disk that is full or fails is fault.Unavailable: it
-// is worth asking again later.
+// rolled back otherwise.
 func (s *Store) tx(ctx context.Context, f func(*sql.Tx) error) error {
-	err := s.commit(ctx, f)
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return unavailable(err)
+	}
+	defer tx.Rollback()
+	if err := f(tx); err != nil {
+		return unavailable(err)
+	}
+	return unavailable(tx.Commit())
+}
+
+// exec is tx for one statement.
+func (s *Store) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	res, err := s.write.ExecContext(ctx, query, args...)
+	return res, unavailable(err)
+}
+
+// unavailable gives what a disk that is full or fails does its kind: it is no
+// fault of ours, and worth asking again later.
+func unavailable(err error) error {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch e.Code() & 0xff { // the rest of the code says more of the cause
 		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
@@ -112,16 +130,4 @@ func (s *Store) tx(ctx context.Context, f func(*sql.Tx) error) error {
 		}
 	}
 	return err
-}
-
-func (s *Store) commit(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if err := f(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
 }

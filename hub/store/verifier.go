@@ -29,7 +29,7 @@ const (
 
 // AddReference implements verifier.Store.
 func (v Verifier) AddReference(ctx context.Context, r appraise.Reference) error {
-	_, err := v.s.write.ExecContext(ctx, `INSERT INTO verifier_reference (grp, pcr, digest, kind, name, version)
+	_, err := v.s.exec(ctx, `INSERT INTO verifier_reference (grp, pcr, digest, kind, name, version)
 		VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (grp, pcr, digest)
 		DO UPDATE SET kind = excluded.kind, name = excluded.name, version = excluded.version`,
 		string(r.Group), r.PCR, r.Digest.String(), string(r.Kind), r.Name, r.Version)
@@ -38,7 +38,7 @@ func (v Verifier) AddReference(ctx context.Context, r appraise.Reference) error 
 
 // RemoveReference implements verifier.Store.
 func (v Verifier) RemoveReference(ctx context.Context, group identity.Group, digest identity.Digest) error {
-	res, err := v.s.write.ExecContext(ctx, `DELETE FROM verifier_reference WHERE grp = ? AND digest = ?`, string(group), digest.String())
+	res, err := v.s.exec(ctx, `DELETE FROM verifier_reference WHERE grp = ? AND digest = ?`, string(group), digest.String())
 	if err != nil {
 		return err
 	}

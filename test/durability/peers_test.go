@@ -326,6 +326,27 @@ func (p *publisher) run(t testing.TB, s *station) error {
 	}
 }
 
+// send publishes some messages, one in flight.
+func (p *publisher) send(t testing.TB, s *station, count int) error {
+	d, err := s.open(t, p.id, p.cert)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for range count {
+		n := p.next
+		p.next++
+		if err := d.publish(packetID(n), []byte(strconv.Itoa(n))); err != nil {
+			return err
+		}
+		if _, err := d.acknowledged(); err != nil {
+			return err
+		}
+		p.acked[n] = true
+	}
+	return nil
+}
+
 func packetID(n int) uint16 { return uint16(n%65535) + 1 }
 
 // check reads what the hub has of a publisher: everything acknowledged, each
