@@ -74,7 +74,11 @@ func (h *hub) authenticate(r *http.Request) (pki.Peer, error) {
 	if err != nil {
 		return p, fault.Hide(fault.Denied, "a device's certificate is needed here", err)
 	}
-	if _, err := h.fleet.Admit(r.Context(), p); err != nil {
+	a, err := h.fleet.Admit(r.Context(), p)
+	if err == nil && r.TLS.Version < tls.VersionTLS13 && !a.Group.TLS12 { // it may have changed since the handshake
+		err = fault.New(fault.Denied, "group %s demands TLS 1.3", a.Group.ID)
+	}
+	if err != nil {
 		h.refusals.record(r.Context(), "request.refused", p.Device, r.RemoteAddr, err)
 		return p, err
 	}

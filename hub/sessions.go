@@ -53,18 +53,20 @@ func (h *hub) listener() tlspolicy.Listener {
 }
 
 // version12 lets a session use TLS 1.2 only where the device's group allows it.
+// crypto/tls asks before the peer has proved that it has its certificate's key,
+// so nothing may follow from this but a refusal.
 func (h *hub) version12(state tls.ConnectionState, peer pki.Peer) error {
 	if state.Version >= tls.VersionTLS13 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), gateway.AdmitTimeout) // crypto/tls hands none down
 	defer cancel()
-	a, err := h.fleet.Admit(ctx, peer)
+	g, err := h.fleet.GroupOf(ctx, peer)
 	if err != nil {
 		return err
 	}
-	if !a.Group.TLS12 {
-		return fault.New(fault.Denied, "group %s demands TLS 1.3", a.Group.ID)
+	if !g.TLS12 {
+		return fault.New(fault.Denied, "group %s demands TLS 1.3", g.ID)
 	}
 	return nil
 }
@@ -100,7 +102,7 @@ func (s *sessions) Publish(ctx context.Context, d identity.Device, r posture.Rep
 
 func (s *sessions) request(ctx context.Context, d identity.Device, verb string, body []byte) error {
 	_, err := s.bus.Request(ctx, d, verb, body)
-	if fault.Of(err) == fault.NotFound && err != nil {
+	if fault.Of(err) == fault.NotFound {
 		return nil
 	}
 	return err

@@ -112,28 +112,53 @@ func outlived(r Record, p pki.Peer, now time.Time) bool {
 	return false
 }
 
-// firstOfMaker enters a device that comes for the first time, if a group lists
-// the CA that certified it and owns its id.
-func (f *Fleet) firstOfMaker(ctx context.Context, p pki.Peer) (Record, operator.Group, error) {
+// GroupOf returns the group of the device that p names, or will enter with its
+// maker's certificate. It changes nothing: in the middle of a handshake the
+// peer has shown a certificate, but not yet that it has the key.
+func (f *Fleet) GroupOf(ctx context.Context, p pki.Peer) (operator.Group, error) {
+	defer f.locks.lock(p.Device)()
+	_, g, err := f.load(ctx, p.Device)
+	if fault.Of(err) == fault.NotFound && p.Class == pki.Maker {
+		_, g, err = f.groupOfMaker(ctx, p)
+	}
+	if fault.Of(err) == fault.NotFound {
+		err = fault.New(fault.Denied, "device %s is not registered", p.Device)
+	}
+	return g, err
+}
+
+// groupOfMaker returns the group that lists the CA that certified p and owns
+// its id, and the CA's name.
+func (f *Fleet) groupOfMaker(ctx context.Context, p pki.Peer) (string, operator.Group, error) {
 	name, err := f.makerCA(ctx, p.Anchor)
 	if err != nil {
-		return Record{}, operator.Group{}, err
+		return "", operator.Group{}, err
 	}
 	gs, err := f.cfg.Store.Groups(ctx)
 	if err != nil {
-		return Record{}, operator.Group{}, err
+		return "", operator.Group{}, err
 	}
 	for _, g := range gs {
 		if slices.Contains(g.MakerCAs, name) && birth.Matches(g.IDs, string(p.Device)) {
-			r := Record{ID: p.Device, Group: g.ID, By: "maker's CA " + name, Added: f.now(), Admits: ByMaker, Class: birth.Maker}
-			if err := f.cfg.Store.AddDevice(ctx, r, []Event{added(r)}); err != nil {
-				return r, g, err
-			}
-			f.handOver(ctx)
-			return r, g, nil
+			return name, g, nil
 		}
 	}
-	return Record{}, operator.Group{}, fault.New(fault.Denied, "CA %s does not own %s", name, p.Device)
+	return "", operator.Group{}, fault.New(fault.Denied, "CA %s does not own %s", name, p.Device)
+}
+
+// firstOfMaker enters a device that comes for the first time, if a group lists
+// the CA that certified it and owns its id.
+func (f *Fleet) firstOfMaker(ctx context.Context, p pki.Peer) (Record, operator.Group, error) {
+	name, g, err := f.groupOfMaker(ctx, p)
+	if err != nil {
+		return Record{}, g, err
+	}
+	r := Record{ID: p.Device, Group: g.ID, By: "maker's CA " + name, Added: f.now(), Admits: ByMaker, Class: birth.Maker}
+	if err := f.cfg.Store.AddDevice(ctx, r, []Event{added(r)}); err != nil {
+		return r, g, err
+	}
+	f.handOver(ctx)
+	return r, g, nil
 }
 
 // SessionOpened takes in that a session of p is open in the mode that Admit
