@@ -138,7 +138,7 @@ func (c *Client) LedgerHead(ctx context.Context) (ledger.Head, error) {
 
 // Events calls each for stored messages, oldest first: of one device or, where
 // device is empty, of all, taken at or after since. With follow it goes on
-// until ctx ends.
+// until ctx ends; that the hub stops is an error then.
 func (c *Client) Events(ctx context.Context, device identity.Device, since time.Time, follow bool, each func(operator.Event) error) error {
 	q := url.Values{}
 	set(q, "device", string(device))
@@ -156,7 +156,9 @@ func (c *Client) Events(ctx context.Context, device identity.Device, since time.
 	dec := json.NewDecoder(resp.Body)
 	for {
 		var e operator.Event
-		if err := dec.Decode(&e); err == io.EOF {
+		if err := dec.Decode(&e); err == io.EOF && follow {
+			return fault.New(fault.Unavailable, "the hub stopped")
+		} else if err == io.EOF {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("read events: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"sync"
 	"time"
 
 	"holdfast/hub/api"
@@ -49,11 +50,26 @@ func (r registry) Devices(ctx context.Context, f api.Filter) ([]operator.Device,
 
 // events reads the stream as operators do.
 type events struct {
-	stream *stream.Stream
+	stream   *stream.Stream
+	stopping <-chan struct{} // closed when the hub is to stop
 }
 
-// Read implements api.Events.
+// Read implements api.Events. Who follows is let go when the hub stops: such a
+// request would never end by itself.
 func (e events) Read(ctx context.Context, device identity.Device, since time.Time, follow bool, each func(iothub.Message) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	if follow {
+		watching.Go(func() {
+			defer cancel()
+			select {
+			case <-e.stopping:
+			case <-ctx.Done():
+			}
+		})
+	}
 	q := stream.Query{Device: device, Since: since, Follow: follow}
 	return e.stream.Read(ctx, q, func(m iothub.Message, _ stream.Position) error { return each(m) })
 }
@@ -78,7 +94,7 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 	}
 	r := registry{Fleet: h.fleet, trust: h.trust}
 	handler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
-		References: h.verifier, Events: events{h.stream}, Ledger: h.journal, Log: h.component("api")})
+		References: h.verifier, Events: events{h.stream, ctx.Done()}, Ledger: h.journal, Log: h.component("api")})
 	return serve(ctx, tls.NewListener(l, h.refusals.watch(cfg, "operator")), handler, h.component("api"))
 }
 
