@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -93,10 +94,20 @@ func (s *shipments) Run(ctx context.Context) error {
 		case <-s.wake:
 		}
 		for d, row := range s.take() {
-			if _, err := s.fleet.Report(ctx, d, posture.Logs, []measure.Row{row}); err != nil && ctx.Err() == nil {
-				s.log.WarnContext(ctx, "report stored logs", "device", d, "err", err)
-			}
+			s.report(ctx, d, row)
 		}
+	}
+}
+
+// report reports of one device; a panic is no other's loss.
+func (s *shipments) report(ctx context.Context, d identity.Device, row measure.Row) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.ErrorContext(ctx, "panic while logs were reported", "device", d, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	if _, err := s.fleet.Report(ctx, d, posture.Logs, []measure.Row{row}); err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "report stored logs", "device", d, "err", err)
 	}
 }
 

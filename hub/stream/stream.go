@@ -101,7 +101,7 @@ func New(ctx context.Context, cfg Config) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{cfg: cfg, node: n, queue: newQueue(cfg.MaxQueue), dir: &dirSync{path: n.msgsDir}}
+	s := &Stream{cfg: cfg, node: n, queue: newQueue(cfg.MaxQueue, cfg.Log), dir: &dirSync{path: n.msgsDir}}
 	if err := s.open(ctx); err != nil {
 		n.stop()
 		return nil, err
@@ -201,10 +201,10 @@ func (s *Stream) commitAll() error {
 	for g := s.queue.take(); g != nil; g = s.queue.take() {
 		err := s.commit(g.buf)
 		if err != nil {
-			g.finish(fault.Hide(fault.Unavailable, "the hub cannot store messages now", err))
+			g.finish(fault.Hide(fault.Unavailable, "the hub cannot store messages now", err), s.cfg.Log)
 			return err
 		}
-		g.finish(nil)
+		g.finish(nil, s.cfg.Log)
 		s.queue.recycle(g)
 	}
 	return nil
