@@ -180,7 +180,7 @@ func TestDeviceSurvivesKill(t *testing.T) {
 		t.Errorf("born at %v and again at %v", born.Born, again.Born)
 	}
 	checkOneBirth(t, s.operatorClient(t))
-	eventually(t, 20*time.Second, "the log without a gap", func() error { return complete(t, s.operatorClient(t), "connection lost") })
+	eventually(t, 20*time.Second, "the log without a gap", func() error { return complete(t, s.operatorClient(t), pump, "connection lost") })
 }
 
 // checkOneBirth demands one birth certificate in the ledger.
@@ -203,9 +203,9 @@ func checkOneBirth(t testing.TB, c *client.Client) {
 
 // complete reads the device's log as the hub has it: each record up to the
 // newest, one content each, and one of them with a message.
-func complete(t testing.TB, c *client.Client, message string) error {
+func complete(t testing.TB, c *client.Client, id identity.Device, message string) error {
 	contents, newest, found := map[uint64]string{}, uint64(0), false
-	err := c.Events(t.Context(), pump, time.Time{}, false, func(e operator.Event) error {
+	err := c.Events(t.Context(), id, time.Time{}, false, func(e operator.Event) error {
 		if e.Kind != string(iothub.Log) {
 			return nil
 		}

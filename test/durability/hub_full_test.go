@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -44,6 +45,36 @@ func TestHubOnAFullDisk(t *testing.T) {
 			fill: func(s *station) { limit(s, unix.Rlimit{Cur: 0, Max: unix.RLIM_INFINITY}) },
 			free: func(s *station) { limit(s, old) }})
 	})
+}
+
+// A hub that is started on a full disk says so and ends, or serves; either way
+// nothing of its state is damaged.
+func TestHubStartsOnAFullDisk(t *testing.T) {
+	dir := smallDisk(t, 112<<20)
+	ballast := filepath.Join(dir, "ballast")
+	s := newStation(t, dir, build(t, "holdfast/cmd/holdfast", ""))
+	s.start(t)
+	p := newPublisher(t, newMaker(t, s.operatorClient(t)), "sensor-load")
+	if err := p.send(t, s, 20); err != nil {
+		t.Fatal(err)
+	}
+	s.proc.kill()
+	fillUp(t, ballast)
+	full := start(t, s.program, s.args()...)
+	select {
+	case <-full.Done():
+		if text := full.log.String(); !strings.Contains(text, "full") && !strings.Contains(text, "no space left") {
+			t.Errorf("the hub ended without saying why: %s", text)
+		}
+	case <-time.After(5 * time.Second):
+		t.Log("the hub serves")
+		full.kill()
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	s.start(t)
+	p.check(t, s.operatorClient(t))
 }
 
 // fillUp writes a file until there is no room for another block.
