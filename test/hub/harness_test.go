@@ -139,7 +139,8 @@ func (w *world) device(id identity.Device) operator.Device {
 	return must(w.api.Device(w.t.Context(), id))(w.t)
 }
 
-// logged waits until one line of the log has all of these texts.
+// logged waits until one line of the log since the last goesOn has all of
+// these texts.
 func (w *world) logged(t testing.TB, texts ...string) {
 	t.Helper()
 	if !w.until(func() bool { return w.log.has(texts...) }) {
@@ -196,7 +197,8 @@ func (w *world) until(ok func() bool) bool {
 	return false
 }
 
-// goesOn has the healthy device store a message.
+// goesOn has the healthy device store a message. What is logged from then on
+// belongs to the next refusal.
 func (w *world) goesOn(t testing.TB) {
 	t.Helper()
 	m, err := w.mqtt(w.healthy.ldevid)
@@ -210,12 +212,20 @@ func (w *world) goesOn(t testing.TB) {
 	if err := m.publish("devices/healthy-01/messages/events/", "still here"); err != nil {
 		t.Fatalf("the hub does not go on: %v", err)
 	}
+	w.log.turn()
 }
 
 // logBook is the hub's log.
 type logBook struct {
 	mu    sync.Mutex
 	lines []string
+	page  int // the first line that has looks at
+}
+
+func (l *logBook) turn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.page = len(l.lines)
 }
 
 // Write implements io.Writer; slog writes a line at a time.
@@ -229,7 +239,7 @@ func (l *logBook) Write(b []byte) (int, error) {
 func (l *logBook) has(texts ...string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, line := range l.lines {
+	for _, line := range l.lines[l.page:] {
 		if containsAll(line, texts) {
 			return true
 		}
