@@ -312,3 +312,29 @@ func TestRestoredFileKeyGetsANewToken(t *testing.T) {
 	w.born(file("b", w.addByToken("valve-01", "lab", 60)), "b2")
 	w.must1(w.Admit(t.Context(), peer(pki.Birth, "valve-01", "b2")))
 }
+
+// TestNobodyFillsTheLedgerWithRefusals: whoever knows a device's EK can have
+// its birth refused for as many reasons as there are.
+func TestNobodyFillsTheLedgerWithRefusals(t *testing.T) {
+	w := newWorld(t)
+	w.addByEK("pump-01", "pumps")
+	refuse := func() int {
+		for i := range 100 {
+			w.must(w.RefuseBirth(t.Context(), tpm("pump-01"), []string{"odd", "even"}[i%2]))
+		}
+		return w.ledger.count("device.refused pump-01")
+	}
+	first := refuse()
+	if first < 2 || first > 20 {
+		t.Errorf("%d records", first)
+	}
+	if again := refuse(); again != first {
+		t.Errorf("%d more records in the same hour", again-first)
+	}
+	w.pass(time.Hour)
+	if later := refuse(); later == first {
+		t.Error("no record of what comes an hour later")
+	}
+	w.born(tpm("pump-01"), "b1")
+	w.status("pump-01", posture.Offline)
+}

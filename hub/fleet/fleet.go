@@ -79,6 +79,7 @@ type Fleet struct {
 	records   map[identity.Device]Record
 	groups    map[identity.Group]operator.Group
 	strangers strangers
+	refused   refused
 }
 
 // live is a session that is open now. A device has more than one for a moment,
