@@ -25,7 +25,7 @@ endorsement root says what a TPM is: 'hardware', or 'software' for simulated one
 which count as hardware roots only in groups marked --simulation.`,
 		Example: `  holdfast ca add maker maker-root.pem
   holdfast ca add tpm-vendor ek-root.pem --endorsement hardware`,
-		Args: args(cobra.ExactArgs(2)),
+		Args: nArgs(2),
 	}
 	cmd.Flags().StringVar(&endorsement, "endorsement", "", "the root of TPMs of this class: hardware or software")
 	asJSON := jsonFlag(cmd)
@@ -66,7 +66,7 @@ func caListCmd(io stdio) *cobra.Command {
 		return show(io.Out, *asJSON, cas, func(w writer) {
 			fmt.Fprintln(w, "NAME\tKIND\tCLASS\tUNTIL\tSUBJECT")
 			for _, ca := range cas {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ca.Name, ca.Kind, ca.Class, ca.NotAfter.UTC().Format(time.DateOnly), ca.Subject)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ca.Name, ca.Kind, ca.Class, ca.NotAfter.UTC().Format(time.DateOnly), plain(ca.Subject))
 			}
 		})
 	}
