@@ -3,14 +3,18 @@ package hub
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
+	"holdfast/fault"
 	"holdfast/hub/api"
 	"holdfast/hub/fleet"
 	"holdfast/hub/stream"
 	"holdfast/identity"
+	"holdfast/internal/httpfault"
 	"holdfast/iothub"
 	"holdfast/operator"
 	"holdfast/pki"
@@ -95,7 +99,28 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 	r := registry{Fleet: h.fleet, trust: h.trust}
 	handler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
 		References: h.verifier, Events: events{h.stream, ctx.Done()}, Ledger: h.journal, Log: h.component("api")})
-	return serve(ctx, tls.NewListener(l, h.refusals.watch(cfg, "operator")), handler, h.component("api"))
+	return serve(ctx, tls.NewListener(newCrowd(l, maxConns, maxPerOrigin), h.refusals.watch(cfg, "operator")), h.byOperator(trust, handler), h.component("api"))
+}
+
+// byOperator asks for each request what the handshake asked for the
+// connection, which may live for long: is this still an operator? An answer
+// that goes on and on ends with the operator's certificate. A browser that has
+// the certificate too does not let other sites use it.
+func (h *hub) byOperator(trust *pki.Trust, next http.Handler) http.Handler {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, err := tlspolicy.Peer(r.TLS, trust, time.Now())
+		if err == nil {
+			err = h.issuer.CheckRevoked(r.Context(), p.Serial)
+		}
+		if err != nil {
+			h.refusals.record(r.Context(), "request.refused", "", r.RemoteAddr, fmt.Errorf("operator %.100q: %w", p.Name, err))
+			httpfault.Write(w, h.component("api"), fault.Hide(fault.Denied, "an operator's certificate is needed here", err), "path", r.URL.Path, "remote", r.RemoteAddr)
+			return
+		}
+		ctx, cancel := context.WithDeadline(r.Context(), p.NotAfter)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	}))
 }
 
 // operator refuses an operator whose certificate was revoked.
