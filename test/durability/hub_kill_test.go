@@ -3,6 +3,7 @@ package durability_test
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"holdfast/client"
+	"holdfast/hub/fleet"
 	"holdfast/identity"
 	"holdfast/ledger"
 	"holdfast/operator"
@@ -146,8 +148,36 @@ func (k *clerk) check(t testing.TB, s *station) {
 	if err := k.list(t, s); err != nil {
 		t.Errorf("revocation list: %v", err)
 	}
-	res := k.heads.verify(t, api)
+	records, res := k.heads.verify(t, api)
+	k.recorded(t, records)
 	t.Logf("%d devices, %d revoked, list %v; ledger: %v", len(k.added), len(k.revoked), k.crl, res)
+}
+
+// recorded demands that the ledger has what was done.
+func (k *clerk) recorded(t testing.TB, records []ledger.Record) {
+	t.Helper()
+	has := map[string]bool{}
+	for _, r := range records {
+		has[fmt.Sprint(r.Kind, " ", r.Device)] = true
+		var details struct{ Serial string }
+		if json.Unmarshal(r.Details, &details) == nil && details.Serial != "" {
+			has[fmt.Sprint(r.Kind, " ", details.Serial)] = true
+		}
+	}
+	demand := func(kind ledger.Kind, of any) {
+		if entry := fmt.Sprint(kind, " ", of); !has[entry] {
+			t.Errorf("the ledger has no %s", entry)
+		}
+	}
+	for _, id := range k.added {
+		demand(fleet.KindAdd, id)
+	}
+	for _, id := range k.revoked {
+		demand(ledger.Revoke, id)
+	}
+	for _, c := range k.issued {
+		demand(ledger.Issue, pki.SerialText(c))
+	}
 }
 
 // Killed again and again under load, the hub has everything that it has

@@ -386,13 +386,14 @@ func (h *heads) keep(head ledger.Head) {
 	h.kept = append(h.kept, head)
 }
 
-// verify verifies the whole ledger against the heads.
-func (h *heads) verify(t testing.TB, c *client.Client) ledger.Result {
+// verify verifies the whole ledger against the heads, and returns its records.
+func (h *heads) verify(t testing.TB, c *client.Client) ([]ledger.Record, ledger.Result) {
 	t.Helper()
 	h.mu.Lock()
 	kept := slices.Clone(h.kept)
 	h.mu.Unlock()
 	const page = 1000
+	var records []ledger.Record
 	res, err := ledger.Verify(func(yield func(ledger.Record, error) bool) {
 		for from, n := int64(1), page; n == page; from += page {
 			rs, err := c.Ledger(t.Context(), from, page)
@@ -401,6 +402,7 @@ func (h *heads) verify(t testing.TB, c *client.Client) ledger.Result {
 				return
 			}
 			for _, r := range rs {
+				records = append(records, r)
 				if !yield(r, nil) {
 					return
 				}
@@ -410,5 +412,5 @@ func (h *heads) verify(t testing.TB, c *client.Client) ledger.Result {
 	if err != nil {
 		t.Errorf("ledger: %v", err)
 	}
-	return res
+	return records, res
 }
