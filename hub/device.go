@@ -74,11 +74,7 @@ func (h *hub) authenticate(r *http.Request) (pki.Peer, error) {
 	if err != nil {
 		return p, fault.Hide(fault.Denied, "a device's certificate is needed here", err)
 	}
-	a, err := h.fleet.Admit(r.Context(), p)
-	if err == nil && r.TLS.Version < tls.VersionTLS13 && !a.Group.TLS12 { // it may have changed since the handshake
-		err = fault.New(fault.Denied, "group %s demands TLS 1.3", a.Group.ID)
-	}
-	if err != nil {
+	if _, err := h.admit(r.Context(), p, r.TLS.Version); err != nil {
 		h.refusals.record(r.Context(), "request.refused", p.Device, r.RemoteAddr, err)
 		return p, err
 	}

@@ -155,14 +155,32 @@ func (h *hub) Admit(ctx context.Context, p gateway.Peer) (gateway.Admission, err
 	if err != nil {
 		return gateway.Admission{}, err
 	}
-	a, err := h.fleet.Admit(ctx, who)
+	a, err := h.admit(ctx, who, p.Version)
 	if err != nil {
 		return gateway.Admission{}, err
 	}
-	if p.Version < tls.VersionTLS13 && !a.Group.TLS12 {
-		return gateway.Admission{}, fault.New(fault.Denied, "group %s demands TLS 1.3", a.Group.ID)
-	}
 	return gateway.Admission{Mode: a.Mode, Fixed: who.Class == pki.Birth}, nil
+}
+
+// admit is what both device listeners ask about a peer, over a version of TLS,
+// once it has proved that it has its certificate's key. A key that a maker has
+// put into two devices is taken from the first that shows it.
+func (h *hub) admit(ctx context.Context, who pki.Peer, version uint16) (fleet.Admitted, error) {
+	a, err := h.fleet.Admit(ctx, who)
+	if err != nil {
+		return a, err
+	}
+	if version < tls.VersionTLS13 && !a.Group.TLS12 { // it may have changed since the handshake
+		return a, fault.New(fault.Denied, "group %s demands TLS 1.3", a.Group.ID)
+	}
+	if who.Class != pki.Maker {
+		return a, nil
+	}
+	err = h.issuer.NoteKey(ctx, who.Key, who.Device, string(pki.Maker))
+	if fault.Of(err) == fault.Denied {
+		err = fault.Hide(fault.Denied, "the certificate's key is another device's too", err)
+	}
+	return a, err
 }
 
 // Exchange implements gateway.Exchange: attestation over the MQTT session.
