@@ -64,12 +64,12 @@ func (s *shipments) stored(d identity.Device, rs []logs.Record, now time.Time) {
 	defer s.mu.Unlock()
 	sh := s.devices[d]
 	if sh == nil {
-		sh = &shipment{last: rs[0].Seq - 1}
+		sh = &shipment{last: rs[0].Seq}
 		s.devices[d] = sh
 	}
 	missing := sh.missing
 	for _, r := range rs {
-		if r.Seq > sh.last+1 {
+		if r.Seq > sh.last && r.Seq-sh.last > 1 {
 			sh.missing += r.Seq - sh.last - 1
 		}
 		sh.last = max(sh.last, r.Seq)
