@@ -160,7 +160,9 @@ func TestDeviceSurvivesKill(t *testing.T) {
 		b.proc.kill()
 		b.power(t)
 	}
+	began := time.Now()
 	born := trusted(t, s.operatorClient(t))
+	t.Logf("trusted %v after the last kill", time.Since(began))
 	checkMemory(t, b)
 
 	s.proc.kill()
@@ -175,12 +177,15 @@ func TestDeviceSurvivesKill(t *testing.T) {
 	b.power(t)
 	b.proc.await(t, "connection")
 	s.start(t)
+	began = time.Now()
 	again := trusted(t, s.operatorClient(t))
+	t.Logf("trusted %v after the hub is back", time.Since(began))
 	if !again.Born.Equal(born.Born) {
 		t.Errorf("born at %v and again at %v", born.Born, again.Born)
 	}
 	checkOneBirth(t, s.operatorClient(t))
-	eventually(t, 20*time.Second, "the log without a gap", func() error { return complete(t, s.operatorClient(t), pump, "connection lost") })
+	// It was lost, or failed where the kill came between two sessions.
+	eventually(t, 20*time.Second, "the log without a gap", func() error { return complete(t, s.operatorClient(t), pump, "connection ") })
 }
 
 // checkOneBirth demands one birth certificate in the ledger.
@@ -202,7 +207,7 @@ func checkOneBirth(t testing.TB, c *client.Client) {
 }
 
 // complete reads the device's log as the hub has it: each record up to the
-// newest, one content each, and one of them with a message.
+// newest, one content each, and one of them with a message that begins so.
 func complete(t testing.TB, c *client.Client, id identity.Device, message string) error {
 	contents, newest, found := map[uint64]string{}, uint64(0), false
 	err := c.Events(t.Context(), id, time.Time{}, false, func(e operator.Event) error {
@@ -221,7 +226,7 @@ func complete(t testing.TB, c *client.Client, id identity.Device, message string
 			if old, again := contents[r.Seq]; again && old != string(text) {
 				return fmt.Errorf("record %d came as %s and as %s", r.Seq, old, text)
 			}
-			contents[r.Seq], newest, found = string(text), max(newest, r.Seq), found || r.Message == message
+			contents[r.Seq], newest, found = string(text), max(newest, r.Seq), found || strings.HasPrefix(r.Message, message)
 		}
 		return nil
 	})
@@ -229,7 +234,7 @@ func complete(t testing.TB, c *client.Client, id identity.Device, message string
 		err = fmt.Errorf("%d records, the newest is number %d", len(contents), newest)
 	}
 	if err == nil && !found {
-		err = fmt.Errorf("no record says %q", message)
+		err = fmt.Errorf("no record begins with %q", message)
 	}
 	return err
 }
