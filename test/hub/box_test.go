@@ -22,24 +22,33 @@ import (
 	"holdfast/posture"
 )
 
-// build compiles the two programs once for all tests.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "holdfast-programs")
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-o", dir, "holdfast/cmd/holdfast", "holdfast/cmd/holdfast-device")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", errors.Join(err, errors.New(string(out)))
-	}
-	return dir, nil
-})
+// programs are the two that build compiles.
+var programs struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// build compiles the two programs once for all tests and returns their
+// directory.
+func build() (string, error) {
+	programs.once.Do(func() {
+		if programs.dir, programs.err = os.MkdirTemp("", "holdfast-programs"); programs.err != nil {
+			return
+		}
+		cmd := exec.Command("go", "build", "-o", programs.dir, "holdfast/cmd/holdfast", "holdfast/cmd/holdfast-device")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			programs.err = errors.Join(err, errors.New(string(out)))
+		}
+	})
+	return programs.dir, programs.err
+}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := build(); err == nil {
-		_ = os.RemoveAll(dir) // only programs
+	if programs.dir != "" {
+		_ = os.RemoveAll(programs.dir) // only programs
 	}
 	os.Exit(code)
 }

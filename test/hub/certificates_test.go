@@ -10,6 +10,8 @@ import (
 	"errors"
 	"math/big"
 	"net/url"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,21 +117,44 @@ func strangers(t testing.TB, w *world) []stranger {
 	}
 }
 
+// falseOperators are the strangers as the operators' listener sees them: it
+// trusts nobody but the operators' authority, so it looks no further at what
+// others signed. Those that this authority signed have to be judged.
+func (w *world) falseOperators(devices []stranger) []stranger {
+	w.t.Helper()
+	a, key := w.authority(pki.Operator), must(pki.NewKey())(w.t)
+	operator := func(now time.Time) *tls.Certificate {
+		return forged(w.t, a, key, pki.OperatorLeaf("mallory", key.Public(), time.Hour), now)
+	}
+	all := []stranger{
+		{"an operator's, expired", operator(time.Now().Add(-72 * time.Hour)), "rule expired"},
+		{"an operator's, not yet valid", operator(time.Now().Add(72 * time.Hour)), "not-yet-valid"},
+		{"a device's LDevID", w.healthy.ldevid, "wrong-intermediate"},
+		{"a device's IDevID", w.healthy.birth, "wrong-intermediate"},
+	}
+	for _, s := range devices {
+		if !strings.HasPrefix(s.log, "weak") {
+			s.log = "wrong-intermediate"
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
 // TestCertificatesOfStrangers shows each wrong certificate to all three
 // listeners, and each listener the certificates of the others' peers.
 func TestCertificatesOfStrangers(t *testing.T) {
 	w := newWorld(t)
 	all := strangers(t, w)
-	devices := append(all, stranger{"an operator's", w.operatorCertificate(), "wrong-intermediate"})
-	operators := append(all,
-		stranger{"a device's LDevID", w.healthy.ldevid, "wrong-intermediate"},
-		stranger{"a device's IDevID", w.healthy.birth, "wrong-intermediate"})
+	devices := append(slices.Clone(all), stranger{"an operator's", w.operatorCertificate(), "wrong-intermediate"})
+	operators := w.falseOperators(all)
 	for _, at := range []struct {
-		name string
-		all  []stranger
-		ask  func(*tls.Certificate) error
-		log  string
-		kind string
+		name   string
+		all    []stranger
+		ask    func(*tls.Certificate) error
+		log    string
+		kind   string
+		ledger string
 	}{
 		{"MQTT", devices, func(c *tls.Certificate) error {
 			s, err := w.mqtt(c)
@@ -138,18 +163,18 @@ func TestCertificatesOfStrangers(t *testing.T) {
 			}
 			defer s.close()
 			return s.open("healthy-01")
-		}, "connection refused", "session.refused"},
+		}, "connection refused", "session.refused", "certificate"},
 		{"HTTPS", devices, func(c *tls.Certificate) error {
 			_, err := on(w, c, func(x *wire) (int, error) {
 				status, _, err := x.do("GET", "/healthz", "", nil)
 				return status, err
 			})
 			return err
-		}, "TLS handshake error", "connection.refused"},
+		}, "TLS handshake error", "connection.refused", "https listener"},
 		{"operator", operators, func(c *tls.Certificate) error {
 			_, _, err := w.ask(c, "GET", "/v1/hub", "")
 			return err
-		}, "TLS handshake error", "connection.refused"},
+		}, "TLS handshake error", "connection.refused", "operator listener"},
 	} {
 		for _, s := range at.all {
 			t.Run(at.name+"/"+s.name, func(t *testing.T) {
@@ -161,7 +186,7 @@ func TestCertificatesOfStrangers(t *testing.T) {
 					t.Errorf("it gets through the handshake, to %v", code)
 				}
 				w.logged(t, at.log, s.log)
-				w.recorded(t, at.kind, "", s.log)
+				w.recorded(t, at.kind, "", s.log, at.ledger)
 				w.goesOn(t)
 			})
 		}
