@@ -100,7 +100,7 @@ func (b *box) start(program string, args ...string) {
 
 // try runs a program to its end.
 func (b *box) try(program string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 3*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, program), args...)
 	cmd.Env = append(os.Environ(), "HOLDFAST_PROFILE="+b.profile)
@@ -132,7 +132,7 @@ func (b *box) await(what string, ok func() bool) {
 func (b *box) enrolment(state, tpm string, more ...string) []string {
 	_, port, _ := net.SplitHostPort(b.mqtt)
 	return append([]string{"enroll", "--hub", b.https, "--mqtt-port", port, "--trust", filepath.Join(b.dir, "hub", "root.pem"),
-		"--state", state, "--tpm", tpm, "--watchdog", "none", "--timeout", "8s"}, more...)
+		"--state", state, "--tpm", tpm, "--watchdog", "none", "--timeout", "20s"}, more...)
 }
 
 // status is what the box knows of itself.
@@ -168,7 +168,7 @@ func TestOwnLinuxBoxWithATPM(t *testing.T) {
 
 	state, tpm, ek := filepath.Join(b.dir, "box"), "unix:"+m.Socket(), filepath.Join(b.dir, "box.ek")
 	must(b.try("holdfast-device", "ek", "--out", ek, "--state", state, "--tpm", tpm))(t)
-	if _, err := b.try("holdfast-device", b.enrolment(state, tpm)...); err == nil {
+	if _, err := b.try("holdfast-device", b.enrolment(state, tpm, "--timeout", "2s")...); err == nil {
 		t.Error("it is born before it is registered")
 	}
 	if waiting := b.holdfast("fleet", "pending", "--json"); !strings.Contains(waiting, "software TPM") {
