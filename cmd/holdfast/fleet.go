@@ -247,9 +247,11 @@ func fleetPendingCmd(io stdio) *cobra.Command {
 func fleetAcceptCmd(io stdio) *cobra.Command {
 	var id, group string
 	cmd := &cobra.Command{
-		Use:     "accept REQUEST --id ID --group GROUP",
-		Short:   "Admit a pending device",
-		Example: "  holdfast fleet accept 4f1c --id pump-09 --group pumps",
+		Use:   "accept REQUEST --id ID --group GROUP",
+		Short: "Admit a pending device",
+		Long: `Admit a pending device under an id. REQUEST is the digest of its TPM's endorsement
+key; compare it with what the box itself says: holdfast-device ek | sha256sum`,
+		Example: "  holdfast fleet accept 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --id pump-09 --group pumps",
 		Args:    nArgs(1),
 	}
 	cmd.Flags().StringVar(&id, "id", "", "id the device will have (required)")
@@ -280,7 +282,7 @@ func fleetRefuseCmd(io stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "refuse REQUEST --reason WHY",
 		Short:   "Refuse a pending device",
-		Example: "  holdfast fleet refuse 4f1c --reason 'not ours'",
+		Example: "  holdfast fleet refuse 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --reason 'not ours'",
 		Args:    nArgs(1),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; kept in the ledger (required)")
