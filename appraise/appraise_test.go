@@ -118,6 +118,22 @@ func TestGradeFollowsEndorsement(t *testing.T) {
 	}
 }
 
+// TestWithoutALog: the TPM is believed, the boot is not: a device that
+// withholds its log loses what the log would have proved.
+func TestWithoutALog(t *testing.T) {
+	b := appraisetest.New(t)
+	in := inputOf(b, b.Attest(t, nonce, device, exporter))
+	in.Evidence.EventLog = nil
+	o := appraise.Appraise(in, now)
+	if o.Failure != nil || !o.Result.Verified || o.State.Clock == (appraise.Clock{}) {
+		t.Fatalf("%+v", o)
+	}
+	want(t, o, measure.IdentityAttestation, measure.Fail, measure.Attested, "no event log")
+	want(t, o, measure.FirmwareSecureBoot, measure.Unknown, measure.None, "no event log")
+	want(t, o, measure.AppDebug, measure.Unknown, measure.None, "")
+	want(t, o, measure.CryptoEntropy, measure.Pass, measure.Claimed, "")
+}
+
 // TestRefuses has one near miss for each step: healthy evidence, but for one
 // thing.
 func TestRefuses(t *testing.T) {
@@ -217,7 +233,7 @@ func TestRefuses(t *testing.T) {
 		"log cut short": {after: func(_ *testing.T, _ *appraisetest.Board, in *appraise.Input) {
 			in.Evidence.EventLog = in.Evidence.EventLog[:len(in.Evidence.EventLog)-1]
 		}, step: appraise.StepEventLog},
-		"no log": {after: func(_ *testing.T, _ *appraisetest.Board, in *appraise.Input) { in.Evidence.EventLog = nil }, step: appraise.StepEventLog},
+		"a log of nothing": {after: func(_ *testing.T, _ *appraisetest.Board, in *appraise.Input) { in.Evidence.EventLog = []byte{0} }, step: appraise.StepEventLog},
 		"event left out": {after: func(_ *testing.T, b *appraisetest.Board, in *appraise.Input) {
 			in.Evidence.EventLog = appraisetest.Encode(b.Events[:6])
 		}, step: appraise.StepReplay},

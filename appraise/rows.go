@@ -58,10 +58,13 @@ func (a *appraisal) grade() measure.Grade {
 }
 
 // attestation passes when everything measured is known and whole, and the
-// runtime does not believe to be something else.
+// runtime does not believe to be something else. Without a log it fails, so
+// that a device gains nothing by withholding one.
 func (a *appraisal) attestation() (measure.Verdict, measure.Grade, string) {
 	f := a.facts
 	switch {
+	case a.logless():
+		return measure.Fail, a.grade(), "the quote is verified, but the device has no event log: what it booted is not known"
 	case len(f.Unknown) > 0:
 		return measure.Fail, a.grade(), unknownText(f.Unknown)
 	case len(f.Missing) > 0:
@@ -108,6 +111,8 @@ func (a *appraisal) contradiction() string {
 func (a *appraisal) secureBoot() (measure.Verdict, measure.Grade, string) {
 	f := a.facts
 	switch {
+	case a.logless():
+		return measure.Unknown, measure.None, "the device has no event log: what it booted is not known"
 	case len(f.Unknown) > 0:
 		return measure.Fail, a.grade(), unknownText(f.Unknown)
 	case f.Platform == Board && !on(f.Policy.Verification):

@@ -65,15 +65,14 @@ func TestChallengeToAnECCEK(t *testing.T) {
 	}
 	cert.KeyUsage = x509.KeyUsageKeyAgreement
 	req.TPM.EKChain = m.ChainOf(key, cert)
-	v, err := birth.Verify(req, []birth.Root{m.Register(birth.Hardware)}, now)
-	if err == nil {
+	if _, err := birth.Verify(req, []birth.Root{m.Register(birth.Hardware)}, now); err == nil {
 		t.Fatal("a key that the AK did not certify is accepted")
 	}
 
 	own := primary(t, tpm, tpm2.TPMRHOwner, unrestricted(template))
 	req.TPM.BirthPublic = tpm2.Marshal(&own.area)
-	req.CSR, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, signer{t, tpm, own})
-	if err != nil {
+	var err error
+	if req.CSR, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, signer{t, tpm, own}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := tpm2.Certify{ObjectHandle: auth(own), SignHandle: auth(ak), InScheme: null()}.Execute(tpm)
@@ -81,7 +80,8 @@ func TestChallengeToAnECCEK(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.TPM.Certify = evidence.Certification{Attest: r.CertifyInfo.Bytes(), Signature: tpm2.Marshal(&r.Signature)}
-	if v, err = birth.Verify(req, []birth.Root{m.Register(birth.Hardware)}, now); err != nil {
+	v, err := birth.Verify(req, []birth.Root{m.Register(birth.Hardware)}, now)
+	if err != nil {
 		t.Fatal(err)
 	}
 	secret, credential, encrypted, err := v.Challenge()

@@ -137,7 +137,7 @@ func (c *Client) LedgerHead(ctx context.Context) (ledger.Head, error) {
 }
 
 // Events calls each for stored messages, oldest first; following, until ctx
-// ends. A caller that lost the connection goes on after the last Event's ID.
+// ends; that the hub stops is an error then. A caller that lost the connection goes on after the last Event's ID.
 func (c *Client) Events(ctx context.Context, want operator.EventQuery, each func(operator.Event) error) error {
 	q := url.Values{}
 	set(q, "device", string(want.Device))
@@ -157,7 +157,9 @@ func (c *Client) Events(ctx context.Context, want operator.EventQuery, each func
 	dec := json.NewDecoder(resp.Body)
 	for {
 		var e operator.Event
-		if err := dec.Decode(&e); err == io.EOF {
+		if err := dec.Decode(&e); err == io.EOF && want.Follow {
+			return fault.New(fault.Unavailable, "the hub stopped")
+		} else if err == io.EOF {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("read events: %w", err)

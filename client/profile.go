@@ -13,11 +13,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"holdfast/fault"
 	"holdfast/internal/atomicfile"
+	"holdfast/internal/filelock"
 	"holdfast/ledger"
 	"holdfast/pki"
 	"holdfast/tlspolicy"
@@ -59,6 +59,20 @@ func OpenAt(path, at string) (*Client, error) {
 		return nil, fmt.Errorf("profile %s: %w", path, err)
 	}
 	return New(Config{URL: p.URL, HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}}, Head: p.keep}), nil
+}
+
+// Redirect writes into the profile at path that its hub is at another URL now.
+func Redirect(path, to string) error {
+	p, err := LoadProfile(path)
+	if err != nil || p.URL == to {
+		return err
+	}
+	p.URL = to
+	b, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(path, append(b, '\n'), 0o600)
 }
 
 // LoadProfile reads a profile.
@@ -161,9 +175,9 @@ func (p *Profile) keep(h ledger.Head) error {
 	if err := p.VerifyHead(h); err != nil {
 		return fmt.Errorf("ledger head: %w", err)
 	}
-	unlock, err := p.lock()
+	unlock, err := filelock.Wait(p.file("head.lock")) // other processes have this profile too
 	if err != nil {
-		return err
+		return fmt.Errorf("keep ledger head: %w", err)
 	}
 	defer unlock()
 	kept, ok, err := p.Kept()
@@ -195,17 +209,4 @@ func follows(kept, h ledger.Head) error {
 		return fault.New(fault.Integrity, "the hub's ledger was shortened: it has %d records, this operator has seen %d", h.Seq, kept.Seq)
 	}
 	return nil
-}
-
-// lock keeps other processes of this profile from comparing heads meanwhile.
-func (p *Profile) lock() (func(), error) {
-	f, err := os.OpenFile(p.file("head.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("keep ledger head: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("keep ledger head: %w", err)
-	}
-	return func() { f.Close() }, nil
 }

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"holdfast/measure"
@@ -32,12 +33,15 @@ func roles() []role {
 	}
 }
 
-// healthyStart is what a device that will be tampered with must reach first.
-func healthyStart(d operator.Device) error { return trustedForLong(d) }
+// aside tells whether an operator has put a device aside, which only an
+// operator undoes.
+func aside(d operator.Device) bool {
+	return d.Status == posture.Revoked || d.Status == posture.Quarantined && strings.HasPrefix(d.Reason, "quarantined by ")
+}
 
 func trustedForLong(d operator.Device) error {
 	if d.Status != posture.Trusted {
-		return fmt.Errorf("is %s, not trusted: %s", d.Status, d.Reason)
+		return fmt.Errorf("is %s, not trusted%s", d.Status, because(d))
 	}
 	if d.Certificate == nil || time.Duration(d.Certificate.Lifetime)*time.Second < 23*time.Hour {
 		return fmt.Errorf("is trusted, but its certificate is still the short one")
@@ -47,7 +51,7 @@ func trustedForLong(d operator.Device) error {
 
 func unknownMeasurement(d operator.Device) error {
 	if d.Status != posture.Quarantined {
-		return fmt.Errorf("is %s, not quarantined: %s", d.Status, d.Reason)
+		return fmt.Errorf("is %s, not quarantined%s", d.Status, because(d))
 	}
 	if r := row(d, measure.IdentityAttestation); r.Verdict != measure.Fail {
 		return fmt.Errorf("is quarantined, but identity.attestation is %s: %s", r.Verdict, r.Reason)
@@ -68,14 +72,14 @@ func refusedSlot(d operator.Device) error {
 
 func refusedWithReason(d operator.Device) error {
 	if d.Status != posture.Refused || d.Reason == "" {
-		return fmt.Errorf("is %s, not refused with a reason: %s", d.Status, d.Reason)
+		return fmt.Errorf("is %s, not refused with a reason%s", d.Status, because(d))
 	}
 	return nil
 }
 
 func connectedUnproven(d operator.Device) error {
 	if d.Status != posture.Connected {
-		return fmt.Errorf("is %s, not connected: %s", d.Status, d.Reason)
+		return fmt.Errorf("is %s, not connected%s", d.Status, because(d))
 	}
 	if r := row(d, measure.IdentityAttestation); r.Verdict != measure.Unknown {
 		return fmt.Errorf("cannot prove identity.attestation, which says %s", r.Verdict)

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/client"
 	"holdfast/identity"
+	"holdfast/internal/filelock"
 	"holdfast/operator"
 )
 
@@ -41,12 +42,15 @@ var ErrNotArrived = errors.New("the story did not end as it should")
 // complete only when the error is nil or ErrNotArrived. Whatever happened,
 // every process it started has ended when it returns.
 func Run(ctx context.Context, cfg Config) (Report, error) {
+	if err := checkPrograms(); err != nil {
+		return Report{}, err
+	}
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 		return Report{}, fmt.Errorf("state directory: %w", err)
 	}
-	unlock, err := lock(filepath.Join(cfg.State, "lock"))
+	unlock, err := filelock.Try(filepath.Join(cfg.State, "lock"))
 	if err != nil {
-		return Report{}, err
+		return Report{}, fmt.Errorf("lock the state directory %s: %w", cfg.State, err)
 	}
 	defer unlock()
 	s, err := newStage(ctx, cfg)
@@ -74,7 +78,6 @@ type stage struct {
 	client  *client.Client
 	story   *story
 	players []*player
-	ports   ports
 	voice   *voice
 }
 
@@ -93,13 +96,11 @@ func newStage(ctx context.Context, cfg Config) (*stage, error) {
 	if s.story, err = loadStory(filepath.Join(cfg.State, "story.json")); err != nil {
 		return nil, err
 	}
-	if err := s.startHub(ctx); err != nil {
-		s.clear()
-		return nil, err
-	}
-	if err := s.prepare(ctx); err != nil {
-		s.clear()
-		return nil, fmt.Errorf("prepare the fleet: %w", err)
+	for _, step := range []func(context.Context) error{s.startHub, s.prepare, s.recall} {
+		if err := step(ctx); err != nil {
+			s.clear()
+			return nil, err
+		}
 	}
 	return s, nil
 }
@@ -133,21 +134,21 @@ func (s *stage) play(ctx context.Context) error {
 		if !p.tamper || s.story.Tampered[p.id] {
 			continue
 		}
-		if err := s.await(ctx, p, healthyStart); err != nil {
-			return err
+		arrived, err := s.await(ctx, p, trustedForLong)
+		if err == nil && arrived {
+			err = s.modify(ctx, p)
 		}
-		if err := s.modify(ctx, p); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	for _, p := range s.players {
-		if err := s.await(ctx, p, p.end); err != nil {
-			return err
+		arrived, err := s.await(ctx, p, p.end)
+		if err == nil && arrived && p.maker {
+			err = s.awaitTelemetry(ctx, p)
 		}
-		if p.maker {
-			if err := s.awaitTelemetry(ctx, p); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -167,24 +168,29 @@ func (s *stage) modify(ctx context.Context, p *player) error {
 	return s.power(p)
 }
 
-// await waits until a device satisfies end, or says how it differs.
-func (s *stage) await(ctx context.Context, p *player, end func(operator.Device) error) error {
+// await waits until a device satisfies end, or says how it differs. It does not
+// wait for one that an operator has put aside, unless it has to arrive (Once).
+func (s *stage) await(ctx context.Context, p *player, end func(operator.Device) error) (arrived bool, err error) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	last := errors.New("was never seen")
 	for {
 		if err := s.refresh(ctx); err == nil {
 			if last = end(p.seen.device); last == nil {
-				return nil
+				return true, nil
+			}
+			if aside(p.seen.device) && !s.Once {
+				s.say(p.id, "stays aside until 'holdfast fleet restore %s --reason WHY'", p.id)
+				return false, nil
 			}
 		}
 		select {
 		case <-p.ended():
-			return fmt.Errorf("%w: the process of %s ended: %v (see %s)", ErrNotArrived, p.id, p.proc.err, s.log(p.id))
+			return false, fmt.Errorf("%w: the process of %s ended: %v (see %s)", ErrNotArrived, p.id, p.proc.err, s.log(p.id))
 		case <-s.hub.done:
-			return fmt.Errorf("%w: the hub ended: %v (see %s)", ErrNotArrived, s.hub.err, s.log("hub"))
+			return false, fmt.Errorf("%w: the hub ended: %v (see %s)", ErrNotArrived, s.hub.err, s.log("hub"))
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %s %w", ErrNotArrived, p.id, last)
+			return false, fmt.Errorf("%w: %s %w", ErrNotArrived, p.id, last)
 		case <-tick.C:
 		}
 	}

@@ -43,14 +43,22 @@ func (s *stage) boardEvent(p *player, line []byte) {
 	}
 }
 
+// checkPrograms refuses to begin where a program of others is missing.
+func checkPrograms() error {
+	for _, p := range []struct{ name, pkg string }{
+		{"swtpm", "swtpm"}, {"swtpm_setup", "swtpm-tools"}, {"mosquitto_pub", "mosquitto-clients"},
+	} {
+		if _, err := exec.LookPath(p.name); err != nil {
+			return fmt.Errorf("the demo needs %s (Debian package %s; 'make run' installs it): %w", p.name, p.pkg, err)
+		}
+	}
+	return nil
+}
+
 // startSensor starts a client that we did not write. It publishes each line
 // of its input, at QoS 1, over one mutual TLS session.
 func (s *stage) startSensor(p *player) (*process, error) {
-	pub, err := exec.LookPath("mosquitto_pub")
-	if err != nil {
-		return nil, fmt.Errorf("%s needs mosquitto_pub (Debian package mosquitto-clients): %w", p.id, err)
-	}
-	proc, err := start(p.id, s.log(p.id), nil, pub, "-h", host, "-p", strconv.Itoa(s.ports.MQTT), "-V", "mqttv311",
+	proc, err := start(p.id, s.log(p.id), nil, "mosquitto_pub", "-h", host, "-p", strconv.Itoa(s.story.Ports.MQTT), "-V", "mqttv311",
 		"--cafile", s.path("hub", "root.pem"), "--cert", s.path("maker", p.id+".pem"), "--key", s.path("maker", p.id+".key"),
 		"-i", p.id, "-q", "1", "-t", "devices/"+p.id+"/messages/events/", "-l")
 	if err != nil {

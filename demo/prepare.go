@@ -89,17 +89,19 @@ func (s *stage) startHub(ctx context.Context) error {
 			return err
 		}
 	}
-	s.ports = s.story.Ports
 	if err := s.initHub(ctx); err != nil {
 		return err
 	}
 	var err error
 	s.hub, err = start("hub", s.log("hub"), nil, s.Program, "hub", "run", "--state", s.path("hub"),
-		"--mqtt", addr(s.ports.MQTT), "--https", addr(s.ports.HTTPS), "--operator", addr(s.ports.Operator))
+		"--mqtt", addr(s.story.Ports.MQTT), "--https", addr(s.story.Ports.HTTPS), "--operator", addr(s.story.Ports.Operator))
 	if err != nil {
 		return err
 	}
-	if s.client, err = client.OpenAt(s.profile(), "https://"+addr(s.ports.Operator)); err != nil {
+	if err := client.Redirect(s.profile(), "https://"+addr(s.story.Ports.Operator)); err != nil {
+		return err
+	}
+	if s.client, err = client.Open(s.profile()); err != nil {
 		return err
 	}
 	return s.awaitHub(ctx)
@@ -119,7 +121,7 @@ func (s *stage) initHub(ctx context.Context) error {
 		return err
 	}
 	_, err := run(ctx, s.Program, "hub", "init", "--state", s.path("hub"), "--host", "localhost", "--host", host,
-		"--root-out", s.path("offline", "root.key"), "--operator", addr(s.ports.Operator))
+		"--root-out", s.path("offline", "root.key"), "--operator", addr(s.story.Ports.Operator))
 	if err == nil {
 		s.say("hub", "made; its root key is in %s and not in the hub", s.path("offline", "root.key"))
 	}
@@ -131,7 +133,7 @@ func (s *stage) awaitHub(ctx context.Context) error {
 	for {
 		_, err := s.client.Hub(ctx)
 		if err == nil {
-			s.say("hub", "up: MQTT %s, HTTPS %s, operator API %s", addr(s.ports.MQTT), addr(s.ports.HTTPS), addr(s.ports.Operator))
+			s.say("hub", "up: MQTT %s, HTTPS %s, operator API %s", addr(s.story.Ports.MQTT), addr(s.story.Ports.HTTPS), addr(s.story.Ports.Operator))
 			return nil
 		}
 		select {
@@ -158,7 +160,7 @@ func (s *stage) prepare(ctx context.Context) error {
 			continue
 		}
 		if err := s.buildBoard(ctx, p); err != nil {
-			return err
+			return fmt.Errorf("make the board of %s: %w", p.id, err)
 		}
 	}
 	if err := s.registerGroups(ctx); err != nil {
@@ -359,8 +361,8 @@ func (s *stage) token(p *player) string { return s.path("offline", p.id+".token"
 // provision puts the hub's address and root, and the claim, into a board: the
 // ports may be others than in the last run.
 func (s *stage) provision(ctx context.Context, p *player) error {
-	args := []string{"enroll", "--provision-only", "--state", filepath.Join(s.boardDir(p), "data"), "--hub", host, "--https-port", strconv.Itoa(s.ports.HTTPS),
-		"--mqtt-port", strconv.Itoa(s.ports.MQTT), "--trust", s.path("hub", "root.pem")}
+	args := []string{"enroll", "--provision-only", "--state", filepath.Join(s.boardDir(p), "data"), "--hub", host, "--https-port", strconv.Itoa(s.story.Ports.HTTPS),
+		"--mqtt-port", strconv.Itoa(s.story.Ports.MQTT), "--trust", s.path("hub", "root.pem")}
 	if p.noTPM {
 		args = append(args, "--token-file", s.token(p))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 
 	"holdfast/internal/atomicfile"
 )
@@ -39,18 +38,4 @@ func (s *story) save() error {
 		return err
 	}
 	return atomicfile.Write(s.path, b, 0o600)
-}
-
-// lock takes a lock file for as long as this process lives, so that two demos
-// do not play with the same state.
-func lock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the state directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("another demo is running on this state directory (%s): %w", path, err)
-	}
-	return func() { f.Close() }, nil
 }

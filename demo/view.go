@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -15,21 +17,45 @@ import (
 	"holdfast/posture"
 )
 
-// progress is what has been said of a device so far.
+// progress is what the story tells of a device.
 type progress struct {
 	device    operator.Device
 	born      bool
-	attested  string
-	serial    string
+	attested  string // verdict and reason; empty before any
+	serial    string // of its operational certificate
 	connected bool
 	status    posture.Status
+}
+
+// look reads off a device what the story tells of it.
+func look(d operator.Device) progress {
+	p := progress{device: d, born: !d.Born.IsZero(), connected: d.Connected, status: d.Status}
+	if r := row(d, measure.IdentityAttestation); r.Verdict != measure.Unknown {
+		p.attested = fmt.Sprintf("%s (%s)", r.Verdict, r.Reason)
+	}
+	if d.Certificate != nil {
+		p.serial = d.Certificate.Serial
+	}
+	return p
 }
 
 // refusalReported tells whether a reason speaks of a refused slot.
 func refusalReported(reason string) bool { return strings.Contains(reason, "refused slot") }
 
 // refresh reads the fleet and says what is new.
-func (s *stage) refresh(ctx context.Context) error {
+func (s *stage) refresh(ctx context.Context) error { return s.each(ctx, s.news) }
+
+// recall takes in how far each device got in an earlier run, so that only what
+// happens now is news. How each stands is told again.
+func (s *stage) recall(ctx context.Context) error {
+	return s.each(ctx, func(p *player, d operator.Device) {
+		p.seen = look(d)
+		p.seen.status = ""
+	})
+}
+
+// each reads the fleet and hands every player what the hub knows of it.
+func (s *stage) each(ctx context.Context, do func(*player, operator.Device)) error {
 	ds, err := s.client.Devices(ctx, "", "")
 	if err != nil {
 		return err
@@ -37,7 +63,7 @@ func (s *stage) refresh(ctx context.Context) error {
 	for _, d := range ds {
 		for _, p := range s.players {
 			if string(d.ID) == p.id {
-				s.news(p, d)
+				do(p, d)
 			}
 		}
 	}
@@ -46,25 +72,20 @@ func (s *stage) refresh(ctx context.Context) error {
 
 // news says what changed about a device since the last look.
 func (s *stage) news(p *player, d operator.Device) {
-	was := p.seen
-	now := progress{device: d, born: !d.Born.IsZero(), connected: d.Connected, status: d.Status, serial: was.serial, attested: was.attested}
+	was, now := p.seen, look(d)
 	if now.born && !was.born {
 		s.say(p.id, "born: its birth certificate was issued %s", d.Born.Local().Format(time.TimeOnly))
 	}
-	if r := row(d, measure.IdentityAttestation); r.Verdict != measure.Unknown {
-		now.attested = string(r.Verdict) + r.Reason
-		if now.attested != was.attested {
-			s.say(p.id, "attested: %s (%s)", r.Verdict, r.Reason)
-		}
+	if now.attested != "" && now.attested != was.attested {
+		s.say(p.id, "attested: %s", now.attested)
 	}
-	if c := d.Certificate; c != nil && c.Serial != was.serial {
-		now.serial = c.Serial
-		s.say(p.id, "certificate for %s", time.Duration(c.Lifetime)*time.Second)
+	if now.serial != "" && now.serial != was.serial {
+		s.say(p.id, "certificate for %s", time.Duration(d.Certificate.Lifetime)*time.Second)
 	}
 	if now.connected && !was.connected {
 		s.say(p.id, "connected")
 	}
-	if now.status != was.status && now.status != posture.Offline && now.status != "" {
+	if now.status != was.status && now.status != "" && (now.status != posture.Offline || was.connected) {
 		s.say(p.id, "is %s%s", now.status, because(d))
 	}
 	p.seen = now
@@ -102,10 +123,11 @@ func (s *stage) table(w io.Writer) {
 	_ = t.Flush() // an error of a terminal has nobody to be told
 }
 
-// The terminal's own words: another screen and back, and its top cleared.
+// The terminal's own words: to another screen that cuts long lines, and back;
+// and that screen cleared.
 const (
-	enterScreen = "\x1b[?1049h"
-	leaveScreen = "\x1b[?1049l"
+	enterScreen = "\x1b[?1049h\x1b[?7l"
+	leaveScreen = "\x1b[?7h\x1b[?1049l"
 	clearScreen = "\x1b[H\x1b[J"
 )
 
@@ -141,8 +163,22 @@ func (s *stage) draw() {
 
 // invitation says what to try while the fleet is up.
 func (s *stage) invitation() string {
-	return fmt.Sprintf("Everything stays up. Ctrl-C ends it; the same command resumes the same fleet. In another terminal:\n"+
-		"  export HOLDFAST_PROFILE=%s\n  bin/holdfast fleet show pump-03\n  bin/holdfast events --follow", s.profile())
+	program := nearby(s.Program)
+	return fmt.Sprintf("Everything stays up. Ctrl-C ends it; the same command resumes the same fleet.\nIn another terminal:\n"+
+		"  export HOLDFAST_PROFILE=%s\n  %s fleet show pump-03\n  %s events --follow", nearby(s.profile()), program, program)
+}
+
+// nearby names a file from the working directory where it is below that.
+func nearby(path string) string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(dir, path)
+	if err != nil || !filepath.IsLocal(rel) {
+		return path
+	}
+	return rel
 }
 
 // remembered is how many lines the live view shows of what happened.

@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -191,7 +193,10 @@ func (d *Device) Run(ctx context.Context) error {
 	}
 	b := d.cfg.Board
 	d.log.Info("board", "name", b.Name, "slot", b.Boot.Slot, "version", b.Boot.Version,
-		"reset", b.Boot.ResetCause, "entropy", b.EntropySource, "missing", b.Missing)
+		"reset", b.Boot.ResetCause, "entropy", b.EntropySource)
+	for _, what := range slices.Sorted(maps.Keys(b.Missing)) {
+		d.log.Info("board has not", "what", what, "err", b.Missing[what])
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.agent.Run(ctx) })
 	g.Go(func() error { return d.guard.Run(ctx) })

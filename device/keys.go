@@ -17,6 +17,7 @@ import (
 type store interface {
 	Issued() (*evidence.Issued, error)
 	SaveIssued(evidence.Issued) error
+	RenewBirth() error
 	NewOperational() (*keys.Key, error)
 	Operational() (*keys.Operational, error)
 	Promote(key *keys.Key, chain [][]byte) error

@@ -50,7 +50,7 @@ type route struct {
 // deviceRoutes is the one table of the device HTTPS listener. EST knows its
 // classes path by path, and asks through authenticate.
 func (h *hub) deviceRoutes() ([]route, error) {
-	est, err := issuer.NewEST(issuer.ESTConfig{Issuer: h.issuer, Gate: h, Authenticate: h.authenticate, Log: h.component("est")})
+	est, err := issuer.NewEST(issuer.ESTConfig{Issuer: h.issuer, Gate: h, Authenticate: h.authenticate, Refused: h.uncertified, Log: h.component("est")})
 	if err != nil {
 		return nil, err
 	}
@@ -77,11 +77,21 @@ func (h *hub) authenticate(r *http.Request) (pki.Peer, error) {
 	if err != nil {
 		return p, fault.Hide(fault.Denied, "a device's certificate is needed here", err)
 	}
-	if _, err := h.fleet.Admit(r.Context(), p); err != nil {
+	if _, err := h.admit(r.Context(), p, r.TLS.Version, ""); err != nil {
 		h.refusals.record(r.Context(), "request.refused", p.Device, r.RemoteAddr, err)
 		return p, err
 	}
 	return p, nil
+}
+
+// uncertified records that a device got no certificate. Overload and our own
+// failures say nothing of the device.
+func (h *hub) uncertified(r *http.Request, p pki.Peer, err error) {
+	switch fault.Of(err) {
+	case fault.Internal, fault.Unavailable, fault.Pending:
+	default:
+		h.refusals.record(r.Context(), string(ledger.RefuseIssue), p.Device, r.RemoteAddr, err)
+	}
 }
 
 // attester authenticates a request for attestation and binds it to its TLS
@@ -111,10 +121,8 @@ func (h *hub) Grant(ctx context.Context, req issuer.GrantRequest) (time.Duration
 	if err != nil {
 		return 0, err
 	}
-	if _, _, _, err := h.fleet.Attester(ctx, req.Peer.Device); fault.Of(err) == fault.Denied {
-		return life, nil // no TPM: its group's policy has accepted that
-	} else if err != nil {
-		return 0, err
+	if attests, err := h.fleet.Attests(ctx, req.Peer.Device); err != nil || !attests {
+		return life, err // no TPM: its group's policy has accepted that
 	}
 	ok, err := h.verifier.Certified(ctx, req.Peer.Device, req.Key, certifiedWithin)
 	if err != nil {
@@ -126,17 +134,18 @@ func (h *hub) Grant(ctx context.Context, req issuer.GrantRequest) (time.Duration
 	return life, nil
 }
 
-// issued takes in that a certificate was issued.
-func (h *hub) issued(ctx context.Context, i issuer.Issued) {
-	if i.Class == pki.Operational {
-		if err := h.fleet.Certificate(ctx, i.Device, fleet.Certificate{Serial: i.Serial, NotBefore: i.Issued, NotAfter: i.NotAfter, Lifetime: i.Lifetime}); err != nil {
-			h.log.ErrorContext(ctx, "certificate not taken in: it opens nothing", "device", i.Device, "serial", i.Serial, "err", err)
-		}
-	}
+// issued takes in that a certificate was issued. One that is not in the ledger,
+// or that opens nothing because the registry does not know it, is not handed
+// out.
+func (h *hub) issued(ctx context.Context, i issuer.Issued) error {
 	details := map[string]any{"class": i.Class, "name": i.Name, "serial": i.Serial, "not_after": i.NotAfter.UTC(), "key": i.Key}
 	if err := h.journal.Record(ctx, string(ledger.Issue), i.Device, details); err != nil {
-		h.log.ErrorContext(ctx, "record issue", "device", i.Device, "serial", i.Serial, "err", err)
+		return err
 	}
+	if i.Class != pki.Operational {
+		return nil
+	}
+	return h.fleet.Certificate(ctx, i.Device, fleet.Certificate{Serial: i.Serial, NotBefore: i.Issued, NotAfter: i.NotAfter, Lifetime: i.Lifetime})
 }
 
 // revoked records revoked certificates.
@@ -158,7 +167,7 @@ type withdrawer struct {
 // Withdraw implements fleet.Withdrawer.
 func (w withdrawer) Withdraw(ctx context.Context, _ identity.Device, _ pki.Class, serial string, reason int) error {
 	err := w.issuer.Revoke(ctx, serial, reason)
-	if fault.Of(err) == fault.NotFound && err != nil {
+	if fault.Of(err) == fault.NotFound {
 		return nil
 	}
 	return err
@@ -203,7 +212,7 @@ func (h *hub) serveDevices(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, tls.NewListener(l, cfg), mux, h.component("https"))
+	return serve(ctx, tls.NewListener(newCrowd(l, maxConns, maxPerOrigin), h.refusals.watch(cfg, "https")), mux, h.component("https"))
 }
 
 // guard refuses who has no certificate of a class that the route needs.

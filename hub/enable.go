@@ -15,6 +15,7 @@ import (
 	"holdfast/hub/store"
 	"holdfast/identity"
 	"holdfast/internal/atomicfile"
+	"holdfast/internal/filelock"
 	"holdfast/ledger"
 	"holdfast/pki"
 )
@@ -78,9 +79,9 @@ func alter(dir string, do func(written, cfg Config, secret pki.Secret) error) er
 	if err != nil {
 		return err
 	}
-	unlock, err := lock(dir)
+	unlock, err := filelock.Try(filepath.Join(dir, "lock"))
 	if err != nil {
-		return err
+		return fmt.Errorf("lock state directory %s: %w", dir, err)
 	}
 	defer unlock()
 	b, err := os.ReadFile(filepath.Join(dir, configName))

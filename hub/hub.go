@@ -15,7 +15,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,6 +32,7 @@ import (
 	"holdfast/hub/stream"
 	"holdfast/hub/twins"
 	"holdfast/hub/verifier"
+	"holdfast/internal/filelock"
 	"holdfast/ledger"
 	"holdfast/pki"
 )
@@ -100,9 +100,9 @@ func Run(ctx context.Context, dir string, o Options) error {
 			*a.at = a.by
 		}
 	}
-	unlock, err := lock(dir)
+	unlock, err := filelock.Try(filepath.Join(dir, "lock"))
 	if err != nil {
-		return err
+		return fmt.Errorf("lock state directory %s: %w", dir, err)
 	}
 	defer unlock()
 	ls, err := listen(cfg)
@@ -119,19 +119,6 @@ func Run(ctx context.Context, dir string, o Options) error {
 		return err
 	}
 	return h.run(ctx, ls, o.Ready)
-}
-
-// lock makes sure that one process at a time works on a state directory.
-func lock(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock state directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("another hub runs on %s: %w", dir, err)
-	}
-	return func() { f.Close() }, nil
 }
 
 // listeners are the sockets of a hub.

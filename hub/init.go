@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"holdfast/hub/issuer"
@@ -58,7 +59,13 @@ func Init(ctx context.Context, in InitConfig) error {
 	if _, err := os.Stat(filepath.Join(in.State, configName)); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%s holds a hub already", in.State)
 	}
+	if err := offTheHub(in); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(in.State, 0o700); err != nil {
+		return err
+	}
+	if err := os.Chmod(in.State, 0o700); err != nil { // it may have been there
 		return err
 	}
 	cfg := Config{Hosts: in.Hosts, Operator: in.Operator, SealFile: in.SealFile}
@@ -91,9 +98,27 @@ func Init(ctx context.Context, in InitConfig) error {
 	return EnableRSA(ctx, in.State, in.RSARootOut)
 }
 
-// sealSecret reads the secret that seals keys, making the file where it may.
+// offTheHub refuses a place for the root's key among the hub's own files: a copy
+// or a thief of the state directory would have it.
+func offTheHub(in InitConfig) error {
+	state, err := filepath.Abs(in.State)
+	if err != nil {
+		return err
+	}
+	out, err := filepath.Abs(in.RootOut)
+	if err != nil {
+		return err
+	}
+	if in.RootOut != "" && strings.HasPrefix(out, state+string(filepath.Separator)) {
+		return fmt.Errorf("the root key may not stay in %s: it has to leave the hub", in.State)
+	}
+	return nil
+}
+
+// sealSecret reads the secret that seals keys, making the file where it may. It
+// never replaces one: what was sealed under it would be lost.
 func sealSecret(path string, create bool) (pki.Secret, error) {
-	if create {
+	if _, err := os.Lstat(path); create && errors.Is(err, os.ErrNotExist) {
 		if err := atomicfile.Write(path, pki.NewSecret(), 0o600); err != nil {
 			return pki.Secret{}, fmt.Errorf("make seal file: %w", err)
 		}

@@ -3,7 +3,10 @@ package hub
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
+	"net/http"
+	"sync"
 	"time"
 
 	"holdfast/fault"
@@ -12,6 +15,7 @@ import (
 	"holdfast/hub/issuer"
 	"holdfast/hub/stream"
 	"holdfast/identity"
+	"holdfast/internal/httpfault"
 	"holdfast/iothub"
 	"holdfast/operator"
 	"holdfast/pki"
@@ -51,14 +55,29 @@ func (r registry) Devices(ctx context.Context, f api.Filter) ([]operator.Device,
 
 // events reads the stream as operators do.
 type events struct {
-	stream *stream.Stream
+	stream   *stream.Stream
+	stopping <-chan struct{} // closed when the hub is to stop
 }
 
-// Read implements api.Events.
+// Read implements api.Events. Who follows is let go when the hub stops: such a
+// request would never end by itself.
 func (e events) Read(ctx context.Context, q operator.EventQuery, each func(string, iothub.Message) error) error {
 	after, err := stream.ParsePosition(q.After)
 	if err != nil {
 		return fault.New(fault.Invalid, "%w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	if q.Follow {
+		watching.Go(func() {
+			defer cancel()
+			select {
+			case <-e.stopping:
+			case <-ctx.Done():
+			}
+		})
 	}
 	sq := stream.Query{Device: q.Device, Kind: iothub.Kind(q.Kind), Since: q.Since, After: after, Follow: q.Follow}
 	return e.stream.Read(ctx, sq, func(m iothub.Message, p stream.Position) error { return each(p.String(), m) })
@@ -94,8 +113,29 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 	}
 	r := registry{Fleet: h.fleet, trust: h.trust}
 	handler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
-		References: h.verifier, Twins: h.twins, Methods: h.calls, Messages: h.messages, Enrollments: h.provision, Events: events{h.stream}, Ledger: h.journal, Log: h.component("api")})
-	return serve(ctx, tls.NewListener(l, cfg), handler, h.component("api"))
+		References: h.verifier, Twins: h.twins, Methods: h.calls, Messages: h.messages, Enrollments: h.provision, Events: events{h.stream, ctx.Done()}, Ledger: h.journal, Log: h.component("api")})
+	return serve(ctx, tls.NewListener(newCrowd(l, maxConns, maxPerOrigin), h.refusals.watch(cfg, "operator")), h.byOperator(trust, handler), h.component("api"))
+}
+
+// byOperator asks for each request what the handshake asked for the
+// connection, which may live for long: is this still an operator? An answer
+// that goes on and on ends with the operator's certificate. A browser that has
+// the certificate too does not let other sites use it.
+func (h *hub) byOperator(trust *pki.Trust, next http.Handler) http.Handler {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, err := tlspolicy.Peer(r.TLS, trust, time.Now())
+		if err == nil {
+			err = h.issuer.CheckRevoked(r.Context(), p.Serial)
+		}
+		if err != nil {
+			h.refusals.record(r.Context(), "request.refused", "", r.RemoteAddr, fmt.Errorf("operator %.100q: %w", p.Name, err))
+			httpfault.Write(w, h.component("api"), fault.Hide(fault.Denied, "an operator's certificate is needed here", err), "path", r.URL.Path, "remote", r.RemoteAddr)
+			return
+		}
+		ctx, cancel := context.WithDeadline(r.Context(), p.NotAfter)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	}))
 }
 
 // operator refuses an operator whose certificate was revoked.

@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -12,11 +14,14 @@ import (
 )
 
 // Refusals come from outside, as often as a peer likes, and the ledger keeps
-// everything for ever. So the same refusal of the same peer is recorded once
-// in refusalEvery, and at most maxRefusals different ones in that time.
+// everything for ever. So in refusalEvery the same refusal of the same peer is
+// recorded once, and at most maxOfHost different ones of one address, which
+// cannot use up the maxRefusals of all. How many were left out is recorded too.
+// The log has every one.
 const (
-	refusalEvery = time.Minute
-	maxRefusals  = 60
+	refusalEvery = 10 * time.Minute
+	maxOfHost    = 60
+	maxRefusals  = 600
 )
 
 // refusals records in the ledger who was refused, and why.
@@ -24,9 +29,11 @@ type refusals struct {
 	journal *journal.Journal
 	log     *slog.Logger
 
-	mu    sync.Mutex
-	since time.Time
-	seen  map[refusal]bool
+	mu     sync.Mutex
+	since  time.Time
+	seen   map[refusal]bool
+	ofHost map[string]int
+	left   int // out of the ledger
 }
 
 // refusal is what makes two refusals the same.
@@ -36,7 +43,7 @@ type refusal struct {
 }
 
 func newRefusals(j *journal.Journal, log *slog.Logger) *refusals {
-	return &refusals{journal: j, log: log, seen: map[refusal]bool{}}
+	return &refusals{journal: j, log: log, seen: map[refusal]bool{}, ofHost: map[string]int{}}
 }
 
 // record records a refusal unless it was recorded lately.
@@ -49,26 +56,60 @@ func (r *refusals) record(ctx context.Context, kind string, device identity.Devi
 	if err != nil {
 		reason = err.Error()
 	}
-	if !r.first(refusal{kind: kind, reason: reason, host: host, device: device}, time.Now()) {
-		return
+	first, left := r.first(refusal{kind: kind, reason: reason, host: host, device: device}, time.Now())
+	if left > 0 {
+		r.write(ctx, "refusals.left-out", "", map[string]any{"count": left})
 	}
-	details := map[string]any{"reason": reason, "remote": host}
+	if first {
+		r.write(ctx, kind, device, map[string]any{"reason": reason, "remote": host})
+	}
+}
+
+func (r *refusals) write(ctx context.Context, kind string, device identity.Device, details map[string]any) {
 	if err := r.journal.Record(ctx, kind, device, details); err != nil {
 		r.log.ErrorContext(ctx, "record refusal", "kind", kind, "device", device, "err", err)
 	}
 }
 
-// first reports whether this refusal is to be recorded now.
-func (r *refusals) first(f refusal, now time.Time) bool {
+// watch returns a TLS configuration that is cfg and records whose certificate
+// it refuses in a handshake: an HTTP server only logs that. listener says
+// which one it is.
+func (r *refusals) watch(cfg *tls.Config, listener string) *tls.Config {
+	watching := cfg.Clone()
+	watching.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		own := cfg.Clone()
+		own.VerifyConnection = func(state tls.ConnectionState) error {
+			err := cfg.VerifyConnection(state)
+			if err != nil && len(state.PeerCertificates) > 0 {
+				name := state.PeerCertificates[0].Subject.CommonName
+				r.record(hello.Context(), "connection.refused", "", hello.Conn.RemoteAddr().String(),
+					fmt.Errorf("%s listener: certificate of %.100q: %w", listener, name, err))
+			}
+			return err
+		}
+		return own, nil
+	}
+	return watching
+}
+
+// first reports whether this refusal is to be recorded now, and how many were
+// left out in the time that has just ended.
+func (r *refusals) first(f refusal, now time.Time) (first bool, left int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.Sub(r.since) >= refusalEvery {
-		r.since = now
+		left, r.since, r.left = r.left, now, 0
 		clear(r.seen)
+		clear(r.ofHost)
 	}
-	if r.seen[f] || len(r.seen) >= maxRefusals {
-		return false
+	switch {
+	case r.seen[f]:
+		return false, left
+	case r.ofHost[f.host] >= maxOfHost || len(r.seen) >= maxRefusals:
+		r.left++
+		return false, left
 	}
 	r.seen[f] = true
-	return true
+	r.ofHost[f.host]++
+	return true, left
 }

@@ -57,17 +57,19 @@ func (h *hub) listener() tlspolicy.Listener {
 }
 
 // version12 lets a session use TLS 1.2 only where the device's group allows it.
+// crypto/tls asks before the peer has proved that it has its certificate's key,
+// so nothing may follow from this but a refusal.
 func (h *hub) version12(state tls.ConnectionState, peer pki.Peer) error {
 	if state.Version >= tls.VersionTLS13 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), gateway.AdmitTimeout) // crypto/tls hands none down
 	defer cancel()
-	a, err := h.fleet.Admit(ctx, peer)
+	g, err := h.fleet.GroupOf(ctx, peer)
 	if err != nil {
 		return err
 	}
-	return mayUse(a.Group, state.Version, "")
+	return mayUse(g, state.Version, "")
 }
 
 // sessions reaches live sessions over the bus, in whatever process they are.
@@ -101,7 +103,7 @@ func (s *sessions) Publish(ctx context.Context, d identity.Device, r posture.Rep
 
 func (s *sessions) request(ctx context.Context, d identity.Device, verb string, body []byte) error {
 	_, err := s.bus.Request(ctx, d, verb, body)
-	if fault.Of(err) == fault.NotFound && err != nil {
+	if fault.Of(err) == fault.NotFound {
 		return nil
 	}
 	return err
@@ -170,14 +172,32 @@ func (h *hub) Admit(ctx context.Context, p gateway.Peer) (gateway.Admission, err
 	if err != nil {
 		return gateway.Admission{}, err
 	}
-	a, err := h.fleet.Admit(ctx, who)
+	a, err := h.admit(ctx, who, p.Version, p.Door)
 	if err != nil {
 		return gateway.Admission{}, err
 	}
-	if err := mayUse(a.Group, p.Version, p.Door); err != nil {
-		return gateway.Admission{}, err
-	}
 	return gateway.Admission{Mode: a.Mode, Fixed: who.Class == pki.Birth}, nil
+}
+
+// admit is what both device listeners ask about a peer, over a version of TLS,
+// once it has proved that it has its certificate's key. A key that a maker has
+// put into two devices is taken from the first that shows it.
+func (h *hub) admit(ctx context.Context, who pki.Peer, version uint16, door string) (fleet.Admitted, error) {
+	a, err := h.fleet.Admit(ctx, who)
+	if err != nil {
+		return a, err
+	}
+	if err := mayUse(a.Group, version, door); err != nil { // it may have changed since the handshake
+		return a, err
+	}
+	if who.Class != pki.Maker && who.Class != pki.SelfSigned {
+		return a, nil
+	}
+	err = h.issuer.NoteKey(ctx, who.Key, who.Device, string(who.Class))
+	if fault.Of(err) == fault.Denied {
+		err = fault.Hide(fault.Denied, "the certificate's key is another device's too", err)
+	}
+	return a, err
 }
 
 // Answer implements gateway.Requests: it hands each kind of request to the

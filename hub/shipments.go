@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -63,12 +64,12 @@ func (s *shipments) stored(d identity.Device, rs []logs.Record, now time.Time) {
 	defer s.mu.Unlock()
 	sh := s.devices[d]
 	if sh == nil {
-		sh = &shipment{last: rs[0].Seq - 1}
+		sh = &shipment{last: rs[0].Seq}
 		s.devices[d] = sh
 	}
 	missing := sh.missing
 	for _, r := range rs {
-		if r.Seq > sh.last+1 {
+		if r.Seq > sh.last && r.Seq-sh.last > 1 {
 			sh.missing += r.Seq - sh.last - 1
 		}
 		sh.last = max(sh.last, r.Seq)
@@ -93,10 +94,20 @@ func (s *shipments) Run(ctx context.Context) error {
 		case <-s.wake:
 		}
 		for d, row := range s.take() {
-			if _, err := s.fleet.Report(ctx, d, posture.Logs, []measure.Row{row}); err != nil && ctx.Err() == nil {
-				s.log.WarnContext(ctx, "report stored logs", "device", d, "err", err)
-			}
+			s.report(ctx, d, row)
 		}
+	}
+}
+
+// report reports of one device; a panic is no other's loss.
+func (s *shipments) report(ctx context.Context, d identity.Device, row measure.Row) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.ErrorContext(ctx, "panic while logs were reported", "device", d, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	if _, err := s.fleet.Report(ctx, d, posture.Logs, []measure.Row{row}); err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "report stored logs", "device", d, "err", err)
 	}
 }
 

@@ -62,8 +62,9 @@ const (
 	MaxDetails = 64 << 10
 )
 
-// Entry is what happened. Actor is who did it: "operator:NAME", "device:ID" or
-// "hub". Details is a JSON object, or nothing.
+// Entry is what happened. Actor is who did it: an operator's name as in the
+// certificate, or "hub"; empty where it followed from what a device did.
+// Details is a JSON object, or nothing.
 type Entry struct {
 	Time    time.Time       `json:"time"`
 	Kind    Kind            `json:"kind"`

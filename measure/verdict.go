@@ -51,7 +51,9 @@ func ParseGrade(s string) (Grade, error) {
 }
 
 // Row is the verdict on one measure of one device, with the evidence's grade,
-// a reason in words for a person, and the time of the evidence (UTC).
+// a reason in words for a person, and the time of the evidence (UTC). A row
+// that is shown without evidence has the time of showing: so far nothing proves
+// it. A kept one has the zero time.
 type Row struct {
 	Measure ID        `json:"measure"`
 	Verdict Verdict   `json:"verdict"`

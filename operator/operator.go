@@ -82,6 +82,7 @@ type Proof struct {
 
 // Certificate is a device's operational certificate.
 type Certificate struct {
+	_        struct{}  `nullable:"true"`
 	NotAfter time.Time `json:"not_after" doc:"when it expires"`
 	Lifetime int64     `json:"lifetime_seconds" doc:"how long it was issued for"`
 	Serial   string    `json:"serial,omitempty" doc:"serial number, hexadecimal"`
@@ -93,11 +94,11 @@ type Device struct {
 	Group       identity.Group    `json:"group"`
 	Status      posture.Status    `json:"status"`
 	Reason      string            `json:"reason" doc:"why the status is what it is"`
-	Certificate *Certificate      `json:"certificate,omitempty"`
+	Certificate *Certificate      `json:"certificate" doc:"its newest operational certificate, null where the hub has issued none"`
 	Born        time.Time         `json:"born,omitzero" doc:"when its birth certificate was issued"`
 	LastSeen    time.Time         `json:"last_seen,omitzero" doc:"when it was last connected"`
 	Connected   bool              `json:"connected" doc:"it has a live session"`
-	Posture     []measure.Row     `json:"posture" doc:"one row per measure"`
+	Posture     []measure.Row     `json:"posture" doc:"one row per measure; a row without evidence has the time of this answer"`
 	Decision    *posture.Decision `json:"decision,omitempty" doc:"the policy's demands and how each came out"`
 }
 

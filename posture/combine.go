@@ -42,6 +42,18 @@ func Combine(bySource map[Source][]measure.Row) []measure.Row {
 	return rows
 }
 
+// AsOf returns rows for whoever looks at now: a row that rests on no evidence
+// gets that time, up to which nothing proves it.
+func AsOf(rows []measure.Row, now time.Time) []measure.Row {
+	rows = slices.Clone(rows)
+	for i := range rows {
+		if rows[i].Time.IsZero() {
+			rows[i].Time = now.UTC()
+		}
+	}
+	return rows
+}
+
 // normal gives a row the form that rows without evidence have.
 func normal(r measure.Row) measure.Row {
 	if judged := r.Verdict == measure.Pass || r.Verdict == measure.Fail; judged && r.Grade.Meets(measure.Claimed) {

@@ -113,3 +113,18 @@ func TestChanged(t *testing.T) {
 		})
 	}
 }
+
+func TestAsOfDatesWhatNothingProves(t *testing.T) {
+	proved := row(measure.Pass, measure.Attested, time.Hour, "p")
+	rows := []measure.Row{proved, {Measure: measure.AppCompiler, Verdict: measure.Unknown, Grade: measure.None, Reason: "u"}}
+	got := posture.AsOf(rows, now.In(time.FixedZone("x", 3600)))
+	if got[0] != proved {
+		t.Errorf("evidence became %+v", got[0])
+	}
+	if !got[1].Time.Equal(now) || got[1].Time.Location() != time.UTC {
+		t.Errorf("a row without evidence is of %s, want %s", got[1].Time, now)
+	}
+	if !rows[1].Time.IsZero() {
+		t.Error("the rows that were given have changed")
+	}
+}

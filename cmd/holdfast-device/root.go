@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,7 @@ func exitCode(err error) int {
 // hint says what to try, where something is known to help.
 func hint(err error) string {
 	_, usage := errors.AsType[usageError](err)
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
 	case usage:
 		return "add --help to see how the command is called"
@@ -75,7 +77,7 @@ func hint(err error) string {
 		return "provision it with 'holdfast-device enroll --hub HOST --trust root.pem'"
 	case errors.Is(err, fs.ErrPermission):
 		return "run as the user that owns the state directory and may use the TPM"
-	case fault.Of(err) == fault.Integrity:
+	case untrusted:
 		return "is this the root certificate of that hub? 'holdfast hub show' prints it"
 	}
 	return ""

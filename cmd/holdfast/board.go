@@ -66,7 +66,7 @@ func boardImageCmd(io stdio) *cobra.Command {
 		}
 		return atomicfile.Write(out, img, 0o644)
 	}
-	return cmd
+	return required(cmd, "program", "version", "key", "out")
 }
 
 // boardSheet is what an operator registers of a board.
@@ -86,7 +86,7 @@ func boardCreateCmd(io stdio) *cobra.Command {
 the fuses is the public half of the one that signs its firmware. TPMs made with the
 same --tpm-ca directory come from one simulated TPM maker, whose root is printed too.`,
 		Example: "  holdfast board create var/board-1 --slot-a fw.img --key firmware.pub --tpm-ca var/tpm-maker --json",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    nArgs(1),
 	}
 	f := cmd.Flags()
 	f.StringVar(&slotA, "slot-a", "", "firmware image of slot A (required)")
@@ -106,6 +106,9 @@ same --tpm-ca directory come from one simulated TPM maker, whose root is printed
 			Args:   []string{"run", "--state", "{data}"},
 		}}
 		if !noTPM {
+			if ca == "" {
+				return usagef("--tpm-ca is required, except with --no-tpm")
+			}
 			cfg.Settings.Counters = []uint32{counterIndex}
 		}
 		if err := readBoard(&cfg, slotA, slotB, key); err != nil {
@@ -119,7 +122,7 @@ same --tpm-ca directory come from one simulated TPM maker, whose root is printed
 		}
 		return showBoard(io, a[0], *asJSON)
 	}
-	return cmd
+	return required(cmd, "slot-a", "key")
 }
 
 // readBoard reads the files that a board is made of.
@@ -232,7 +235,7 @@ func readEK(ctx context.Context, dir string) ([]byte, error) {
 }
 
 func boardShowCmd(io stdio) *cobra.Command {
-	cmd := &cobra.Command{Use: "show DIR", Short: "Show what an operator registers of a board", Example: "  holdfast board show var/board-1 --json", Args: args(cobra.ExactArgs(1))}
+	cmd := &cobra.Command{Use: "show DIR", Short: "Show what an operator registers of a board", Example: "  holdfast board show var/board-1 --json", Args: nArgs(1)}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(_ *cobra.Command, a []string) error {
 		return showBoard(io, a[0], *asJSON)
@@ -248,7 +251,7 @@ func boardRunCmd(io stdio) *cobra.Command {
 there, after each reset anew. What happens is printed as JSON, one event a line; what
 the firmware prints goes to stderr.`,
 		Example: "  holdfast board run var/board-1",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    nArgs(1),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			enc := json.NewEncoder(io.Out)
 			return virtual.Run(cmd.Context(), virtual.RunConfig{Dir: a[0], Console: io.Err, Event: func(e virtual.Event) {
@@ -264,7 +267,7 @@ func boardTamperCmd(io stdio) *cobra.Command {
 		Use:     "tamper DIR",
 		Short:   "Modify the firmware in a board's flash, as an attacker would",
 		Example: "  holdfast board tamper var/board-1 --slot A",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    nArgs(1),
 	}
 	cmd.Flags().StringVar(&slot, "slot", virtual.SlotA, "the slot: A or B")
 	cmd.RunE = func(_ *cobra.Command, a []string) error {

@@ -25,7 +25,7 @@ endorsement root says what a TPM is: 'hardware', or 'software' for simulated one
 which count as hardware roots only in groups marked --simulation.`,
 		Example: `  holdfast ca add maker maker-root.pem
   holdfast ca add tpm-vendor ek-root.pem --endorsement hardware`,
-		Args: args(cobra.ExactArgs(2)),
+		Args: nArgs(2),
 	}
 	cmd.Flags().StringVar(&endorsement, "endorsement", "", "the root of TPMs of this class: hardware or software")
 	asJSON := jsonFlag(cmd)
@@ -82,7 +82,7 @@ good for one proof; without FILE a new one is made and printed.`,
 		Example: `  openssl req -new -key proof.key -subj /CN=CHALLENGE -out proof.csr
   openssl x509 -req -in proof.csr -CA maker-root.pem -CAkey maker-root.key -days 1 -out proof.pem
   holdfast ca verify maker proof.pem`,
-		Args: args(cobra.RangeArgs(1, 2)),
+		Args: fromTo(1, 2),
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
@@ -128,7 +128,7 @@ func caListCmd(io stdio) *cobra.Command {
 		return show(io.Out, *asJSON, cas, func(w writer) {
 			fmt.Fprintln(w, "NAME\tKIND\tCLASS\tUNTIL\tVERIFIED\tSUBJECT")
 			for _, ca := range cas {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", ca.Name, ca.Kind, ca.Class, ca.NotAfter.UTC().Format(time.DateOnly), verified(ca), ca.Subject)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", ca.Name, ca.Kind, ca.Class, ca.NotAfter.UTC().Format(time.DateOnly), verified(ca), plain(ca.Subject))
 			}
 		})
 	}

@@ -51,7 +51,7 @@ installs them.`,
 			}
 		}
 		if err != nil && cmd.Context().Err() != nil {
-			return fmt.Errorf("interrupted: %w", err)
+			return errors.New("interrupted; the same command goes on from here")
 		}
 		return err
 	}

@@ -44,7 +44,7 @@ with --legacy-selfsigned it may be a self-signed one.`,
 		Example: `  holdfast enrollment add meter-7 --group meters --tags '{"site":"A"}' --desired '{"interval":5}'
   holdfast enrollment add spares --group spares --maker-ca maker --ids 'spare-*' --reprovision reset
   holdfast enrollment add gadget-1 --group old --cert gadget-1.pem`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: nArgs(1),
 	}
 	cmd.Flags().StringVar(&f.group, "group", "", "group that the devices come into (required)")
 	cmd.Flags().StringVar(&e.MakerCA, "maker-ca", "", "the one maker's CA that certifies them")
@@ -170,7 +170,7 @@ func enrollmentListCmd(io stdio) *cobra.Command {
 // enrollmentVerb is a command on one enrolment.
 func enrollmentVerb(use, short, example string, do func(cmd *cobra.Command, c *client.Client, kind, id string) error) *cobra.Command {
 	var kind string
-	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: args(cobra.ExactArgs(1))}
+	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: nArgs(1)}
 	cmd.Flags().StringVar(&kind, "kind", operator.Individual, "individual, or group for one for many")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		c, err := connect(cmd)

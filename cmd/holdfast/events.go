@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -79,21 +81,27 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// eventLine shows an event on one line. What a device sent may hold anything:
-// control characters are quoted.
+// eventLine shows an event on one line.
 func eventLine(e operator.Event) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s %s", e.Time.UTC().Format(time.RFC3339Nano), e.Device, e.Kind)
 	for _, k := range slices.Sorted(maps.Keys(e.Properties)) {
 		fmt.Fprintf(&b, " %q=%q", k, e.Properties[k])
 	}
-	switch {
-	case e.Base64 != nil:
+	if e.Base64 != nil {
 		fmt.Fprintf(&b, " %d bytes", len(e.Base64))
-	case strings.ContainsFunc(e.Body, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		fmt.Fprintf(&b, " %q", e.Body)
-	default:
-		b.WriteString(" " + e.Body)
+	} else {
+		b.WriteString(" " + plain(e.Body))
 	}
 	return b.String()
+}
+
+// plain returns s for one line of a terminal. What comes from a device may hold
+// anything: where it would do more than print, it is escaped as in Go.
+func plain(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return s
+	}
+	q := strconv.Quote(s)
+	return q[1 : len(q)-1]
 }

@@ -36,7 +36,7 @@ token that is shown once (--token), or, where the group has a maker's CA, by a
 certificate with its id.`,
 		Example: `  holdfast fleet add pump-01 --group pumps --ek pump-01.ek
   holdfast fleet add gateway-7 --group lab --token --ttl 2h`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: nArgs(1),
 	}
 	cmd.Flags().StringVar(&group, "group", "", "group the device belongs to (required)")
 	cmd.Flags().StringVar(&ek, "ek", "", "file with the public area of the TPM's endorsement key")
@@ -63,7 +63,7 @@ certificate with its id.`,
 			fmt.Fprintf(io.Err, "registered %s in group %s\n", added.ID, added.Group)
 		})
 	}
-	return cmd
+	return required(cmd, "group")
 }
 
 // newDevice reads the flags of fleet add.
@@ -114,7 +114,7 @@ func deviceTable(w writer, ds []operator.Device) {
 	fmt.Fprintln(w, "DEVICE\tGROUP\tSTATUS\tPASS\tFAIL\tUNKNOWN\tCERTIFICATE\tWHY")
 	for _, d := range ds {
 		p, f, u := tally(d.Posture)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", d.ID, d.Group, d.Status, p, f, u, lifetime(d), firstReason(d.Reason))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", d.ID, d.Group, d.Status, p, f, u, lifetime(d), plain(firstReason(d.Reason)))
 	}
 }
 
@@ -155,7 +155,7 @@ func fleetShowCmd(io stdio) *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show a device: every measure, with evidence and reason",
 		Example: "  holdfast fleet show pump-01 --json",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    nArgs(1),
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
@@ -174,7 +174,7 @@ func fleetShowCmd(io stdio) *cobra.Command {
 
 // deviceSheet prints all that is known of a device.
 func deviceSheet(w writer, d operator.Device) {
-	fmt.Fprintf(w, "device\t%s\ngroup\t%s\nstatus\t%s\nreason\t%s\n", d.ID, d.Group, d.Status, d.Reason)
+	fmt.Fprintf(w, "device\t%s\ngroup\t%s\nstatus\t%s\nreason\t%s\n", d.ID, d.Group, d.Status, plain(d.Reason))
 	if d.Certificate != nil {
 		fmt.Fprintf(w, "certificate\t%s, until %s\n", lifetime(d), d.Certificate.NotAfter.UTC().Format(time.RFC3339))
 	}
@@ -186,16 +186,16 @@ func deviceSheet(w writer, d operator.Device) {
 	}
 	fmt.Fprintln(w, "\nMEASURE\tVERDICT\tGRADE\tAGE\tREASON")
 	for _, r := range d.Posture {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Measure, r.Verdict, r.Grade, age(r.Time), r.Reason)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Measure, r.Verdict, r.Grade, age(r), plain(r.Reason))
 	}
 }
 
-// age says how old evidence is.
-func age(t time.Time) string {
-	if t.IsZero() {
+// age says how old a row's evidence is, where it rests on any.
+func age(r measure.Row) string {
+	if r.Grade == measure.None {
 		return "-"
 	}
-	return time.Since(t).Round(time.Second).String()
+	return time.Since(r.Time).Round(time.Second).String()
 }
 
 func fleetActCmd(io stdio, verb, short string) *cobra.Command {
@@ -204,14 +204,11 @@ func fleetActCmd(io stdio, verb, short string) *cobra.Command {
 		Use:     verb + " ID --reason WHY",
 		Short:   short,
 		Example: fmt.Sprintf("  holdfast fleet %s pump-01 --reason 'stolen from site A'", verb),
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    nArgs(1),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; kept in the ledger (required)")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		if reason == "" {
-			return usagef("--reason is required: it is kept in the ledger")
-		}
 		c, err := connect(cmd)
 		if err != nil {
 			return err
@@ -222,7 +219,7 @@ func fleetActCmd(io stdio, verb, short string) *cobra.Command {
 		}
 		return show(io.Out, *asJSON, d, func(w writer) { fmt.Fprintf(w, "%s is %s\n", d.ID, d.Status) })
 	}
-	return cmd
+	return required(cmd, "reason")
 }
 
 func fleetPendingCmd(io stdio) *cobra.Command {
@@ -240,7 +237,7 @@ func fleetPendingCmd(io stdio) *cobra.Command {
 		return show(io.Out, *asJSON, ps, func(w writer) {
 			fmt.Fprintln(w, "REQUEST\tFROM\tTIME\tSHOWED")
 			for _, p := range ps {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.ID, p.Remote, p.Time.UTC().Format(time.RFC3339), p.Shown)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.ID, p.Remote, p.Time.UTC().Format(time.RFC3339), plain(p.Shown))
 			}
 		})
 	}
@@ -250,13 +247,16 @@ func fleetPendingCmd(io stdio) *cobra.Command {
 func fleetAcceptCmd(io stdio) *cobra.Command {
 	var id, group string
 	cmd := &cobra.Command{
-		Use:     "accept REQUEST --id ID --group GROUP",
-		Short:   "Admit a pending device",
-		Example: "  holdfast fleet accept 4f1c --id pump-09 --group pumps",
-		Args:    args(cobra.ExactArgs(1)),
+		Use:   "accept REQUEST --id ID --group GROUP",
+		Short: "Admit a pending device",
+		Long: `Admit a pending device under an id. REQUEST is the digest of its TPM's endorsement
+key; compare it with what the box itself says: holdfast-device ek | sha256sum`,
+		Example: "  holdfast fleet accept 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --id pump-09 --group pumps",
+		Args:    nArgs(1),
 	}
 	cmd.Flags().StringVar(&id, "id", "", "id the device will have (required)")
 	cmd.Flags().StringVar(&group, "group", "", "its group (required)")
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		d, err := newDevice(id, group, "", false, 0)
 		if err != nil {
@@ -266,13 +266,15 @@ func fleetAcceptCmd(io stdio) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := c.Accept(cmd.Context(), a[0], operator.Accept{Device: d.ID, Group: d.Group}); err != nil {
+		accept := operator.Accept{Device: d.ID, Group: d.Group}
+		if err := c.Accept(cmd.Context(), a[0], accept); err != nil {
 			return fmt.Errorf("accept %s: %w", a[0], err)
 		}
-		fmt.Fprintf(io.Err, "accepted; the device becomes %s when it asks again\n", id)
-		return nil
+		return show(io.Out, *asJSON, accept, func(w writer) {
+			fmt.Fprintf(w, "accepted; the device becomes %s when it asks again\n", id)
+		})
 	}
-	return cmd
+	return required(cmd, "id", "group")
 }
 
 func fleetRefuseCmd(io stdio) *cobra.Command {
@@ -280,14 +282,12 @@ func fleetRefuseCmd(io stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "refuse REQUEST --reason WHY",
 		Short:   "Refuse a pending device",
-		Example: "  holdfast fleet refuse 4f1c --reason 'not ours'",
-		Args:    args(cobra.ExactArgs(1)),
+		Example: "  holdfast fleet refuse 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --reason 'not ours'",
+		Args:    nArgs(1),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; kept in the ledger (required)")
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		if reason == "" {
-			return usagef("--reason is required: it is kept in the ledger")
-		}
 		c, err := connect(cmd)
 		if err != nil {
 			return err
@@ -295,10 +295,9 @@ func fleetRefuseCmd(io stdio) *cobra.Command {
 		if err := c.Refuse(cmd.Context(), a[0], reason); err != nil {
 			return fmt.Errorf("refuse %s: %w", a[0], err)
 		}
-		fmt.Fprintln(io.Err, "refused")
-		return nil
+		return show(io.Out, *asJSON, operator.Act{Reason: reason}, func(w writer) { fmt.Fprintln(w, "refused") })
 	}
-	return cmd
+	return required(cmd, "reason")
 }
 
 // writer keeps io.Writer nameable where a parameter is called io.

@@ -29,7 +29,7 @@ lenient) or a file with a policy in JSON; 'holdfast group show NAME --json' prin
 one to start from.`,
 		Example: `  holdfast group create pumps --policy standard
   holdfast group create meters --maker-ca maker --ids 'meter-*' --policy lenient`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: nArgs(1),
 	}
 	cmd.Flags().StringVar(&policy, "policy", "standard", "built-in policy or policy file")
 	cmd.Flags().BoolVar(&g.Simulation, "simulation", false, "let software TPMs count as hardware roots")
@@ -118,7 +118,7 @@ func weakened(g operator.Group) string {
 }
 
 func groupShowCmd(io stdio) *cobra.Command {
-	cmd := &cobra.Command{Use: "show NAME", Short: "Show a group and its policy", Example: "  holdfast group show pumps --json", Args: args(cobra.ExactArgs(1))}
+	cmd := &cobra.Command{Use: "show NAME", Short: "Show a group and its policy", Example: "  holdfast group show pumps --json", Args: nArgs(1)}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		c, err := connect(cmd)

@@ -37,22 +37,32 @@ it. The keys of the four intermediate authorities are sealed with the secret in
 	cmd.Flags().StringVar(&cfg.SealFile, "seal-file", "", "file with the secret that seals keys at rest (default: made in the state directory)")
 	cmd.Flags().StringVar(&cfg.Operator, "operator", "", "address of the operator API, for the profile (default 127.0.0.1:9443)")
 	cmd.Flags().StringVar(&cfg.Admin, "admin", "admin", "name of the first operator")
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if len(cfg.Hosts) == 0 || cfg.RootOut == "" {
-			return usagef("--host and --root-out are required")
-		}
 		if err := hub.Init(cmd.Context(), cfg); err != nil {
 			return fmt.Errorf("make the hub: %w", err)
 		}
-		fmt.Fprintf(io.Err, `made a hub in %s
-  root certificate   %s (give it to devices)
-  root key           %s (keep it offline; the hub has no copy)
-  operator profile   %s
-start it:  holdfast hub run --state %s
-`, cfg.State, filepath.Join(cfg.State, "root.pem"), cfg.RootOut, filepath.Join(cfg.State, "operator", profileName), cfg.State)
-		return nil
+		made := madeHub{State: cfg.State, Root: filepath.Join(cfg.State, "root.pem"), RootKey: cfg.RootOut,
+			Profile: filepath.Join(cfg.State, "operator", profileName)}
+		return show(io.Out, *asJSON, made, made.print)
 	}
-	return cmd
+	return required(cmd, "host", "root-out")
+}
+
+// madeHub says where the parts of a new hub are.
+type madeHub struct {
+	State   string `json:"state"`            // directory of its state
+	Root    string `json:"root"`             // file with its root certificate
+	RootKey string `json:"root_key"`         // file with the root's key, the only one
+	Profile string `json:"operator_profile"` // file of its first operator
+}
+
+func (m madeHub) print(w writer) {
+	fmt.Fprintf(w, "made a hub in %s\n", m.State)
+	fmt.Fprintf(w, "  root certificate\t%s (give it to devices)\n", m.Root)
+	fmt.Fprintf(w, "  root key\t%s (keep it offline; the hub has no copy)\n", m.RootKey)
+	fmt.Fprintf(w, "  operator profile\t%s\n", m.Profile)
+	fmt.Fprintf(w, "start it:  holdfast hub run --state %s\n", m.State)
 }
 
 func hubRunCmd(io stdio) *cobra.Command {

@@ -36,7 +36,7 @@ standard input. A device that is registered already is passed over, so that an
 import can be repeated; a line that fails does not stop the others.`,
 		Example: `  holdfast fleet import devices.jsonl
   {"id":"meter-7","group":"meters","maker_ca":"maker"}`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: nArgs(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		in, err := openInput(io, a[0])

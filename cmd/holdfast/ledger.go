@@ -68,7 +68,7 @@ func recordLine(r ledger.Record) string {
 			line += fmt.Sprintf(" %s=%q", f.name, f.value)
 		}
 	}
-	return line + " " + string(r.Details)
+	return line + " " + plain(string(r.Details))
 }
 
 // page is how many records are asked for at a time.
@@ -106,6 +106,7 @@ later proves that nothing up to it was changed.`,
 		Example: "  holdfast ledger head > head-$(date +%F).json",
 		Args:    noArgs,
 	}
+	jsonFlag(cmd) // as every reading command has it; there is no other form
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := connect(cmd)
 		if err != nil {

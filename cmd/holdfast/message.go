@@ -32,7 +32,7 @@ most) or was sent ten times in vain. With --ack what became of it is told by an
 event of kind feedback.`,
 		Example: `  holdfast message send meter-7 --body hello --property k=v --id 42 --expires 1h
   holdfast message send meter-7 --file config.bin --ack full`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: nArgs(1),
 	}
 	cmd.Flags().StringVar(&in.Body, "body", "", "text of the message")
 	cmd.Flags().StringVar(&file, "file", "", "file with the body, in place of --body")
@@ -100,7 +100,7 @@ func messageListCmd(io stdio) *cobra.Command {
 		Use:     "list DEVICE",
 		Short:   "List the messages that wait for a device",
 		Example: "  holdfast message list meter-7",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    nArgs(1),
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
@@ -127,7 +127,7 @@ func messagePurgeCmd(io stdio) *cobra.Command {
 		Use:     "purge DEVICE",
 		Short:   "Take all messages that wait for a device out of its queue",
 		Example: "  holdfast message purge meter-7",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    nArgs(1),
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {

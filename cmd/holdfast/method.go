@@ -25,7 +25,7 @@ func methodCallCmd(io stdio) *cobra.Command {
 has to be connected; with --connect-timeout it may take that long to come. The
 status is the device's own: whatever it is, the call was answered.`,
 		Example: `  holdfast method call meter-7 reboot --payload '{"delay":3}' --timeout 10s --json`,
-		Args:    args(cobra.ExactArgs(2)),
+		Args:    nArgs(2),
 	}
 	cmd.Flags().StringVar(&payload, "payload", "", "argument, JSON (default null)")
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for the answer, up to 5m")

@@ -40,6 +40,7 @@ boot ROM's program), or given as a digest. It is never learned from a device.`,
 	f.IntVar(&r.PCR, "pcr", 0, "with --digest: the register it is measured into")
 	f.StringVar(&r.Name, "name", "", "what it is")
 	f.StringVar(&r.Version, "version", "", "its version (default: the image's own)")
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var err error
 		if r.Group, err = identity.ParseGroup(group); err != nil {
@@ -55,10 +56,11 @@ boot ROM's program), or given as a digest. It is never learned from a device.`,
 		if err := c.AddReference(cmd.Context(), r); err != nil {
 			return fmt.Errorf("add reference: %w", err)
 		}
-		fmt.Fprintf(io.Err, "added %s %s %s: PCR %d, %s\n", r.Kind, r.Name, r.Version, r.PCR, r.Digest)
-		return nil
+		return show(io.Out, *asJSON, r, func(w writer) {
+			fmt.Fprintf(w, "added %s %s %s: PCR %d, %s\n", r.Kind, r.Name, r.Version, r.PCR, r.Digest)
+		})
 	}
-	return cmd
+	return required(cmd, "group")
 }
 
 // measureFile fills in the digest, and what follows from its source.
@@ -120,7 +122,7 @@ func sumFile(path string) (identity.Digest, error) {
 }
 
 func referenceListCmd(io stdio) *cobra.Command {
-	cmd := &cobra.Command{Use: "list GROUP", Short: "List a group's Reference Values", Example: "  holdfast reference list pumps", Args: args(cobra.ExactArgs(1))}
+	cmd := &cobra.Command{Use: "list GROUP", Short: "List a group's Reference Values", Example: "  holdfast reference list pumps", Args: nArgs(1)}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		c, err := connect(cmd)
@@ -134,7 +136,7 @@ func referenceListCmd(io stdio) *cobra.Command {
 		return show(io.Out, *asJSON, rs, func(w writer) {
 			fmt.Fprintln(w, "KIND\tPCR\tNAME\tVERSION\tDIGEST")
 			for _, r := range rs {
-				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", r.Kind, r.PCR, r.Name, r.Version, r.Digest)
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", r.Kind, r.PCR, plain(r.Name), plain(r.Version), r.Digest)
 			}
 		})
 	}
@@ -146,8 +148,9 @@ func referenceRemoveCmd(io stdio) *cobra.Command {
 		Use:     "remove GROUP DIGEST",
 		Short:   "Remove a Reference Value: devices that show it no longer attest well",
 		Example: "  holdfast reference remove pumps 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-		Args:    args(cobra.ExactArgs(2)),
+		Args:    nArgs(2),
 	}
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		d, err := identity.ParseDigest(a[1])
 		if err != nil {
@@ -160,8 +163,8 @@ func referenceRemoveCmd(io stdio) *cobra.Command {
 		if err := c.RemoveReference(cmd.Context(), identity.Group(a[0]), d); err != nil {
 			return fmt.Errorf("remove reference: %w", err)
 		}
-		fmt.Fprintln(io.Err, "removed")
-		return nil
+		removed := map[string]string{"group": a[0], "digest": d.String()}
+		return show(io.Out, *asJSON, removed, func(w writer) { fmt.Fprintf(w, "removed %s\n", d) })
 	}
 	return cmd
 }

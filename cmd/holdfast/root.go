@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strconv"
+	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -54,8 +57,10 @@ func hint(err error) string {
 		return "make a hub with 'holdfast hub init', or name its operator profile with --profile or HOLDFAST_PROFILE"
 	case fault.Of(err) == fault.Unavailable:
 		return "is the hub running? 'holdfast hub run' starts it"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program has this port: choose others with --mqtt, --https and --operator, or in hub.json"
 	case errors.Is(err, fs.ErrPermission):
-		return "the state directory belongs to another user"
+		return "the file belongs to another user: run this as the one who made it"
 	}
 	return ""
 }
@@ -95,21 +100,49 @@ func noun(use, short string, verbs ...*cobra.Command) *cobra.Command {
 	return c
 }
 
-// args wraps an argument rule so that a breach counts as wrong usage.
-func args(rule cobra.PositionalArgs) cobra.PositionalArgs {
+// nArgs demands that many arguments.
+func nArgs(n int) cobra.PositionalArgs { return fromTo(n, n) }
+
+// fromTo demands at least least arguments and at most most.
+func fromTo(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
-		if err := rule(cmd, a); err != nil {
-			return usageError{err}
+		if len(a) < least || len(a) > most {
+			return usagef("%d arguments instead of %s: the command is %q", len(a), span(least, most), cmd.UseLine())
 		}
 		return nil
 	}
 }
 
-func noArgs(cmd *cobra.Command, a []string) error {
-	if len(a) > 0 {
-		return usagef("unknown command or argument %q for %q", a[0], cmd.CommandPath())
+func span(least, most int) string {
+	if least == most {
+		return strconv.Itoa(least)
 	}
-	return nil
+	return fmt.Sprintf("%d to %d", least, most)
+}
+
+func noArgs(cmd *cobra.Command, a []string) error {
+	if len(a) == 0 {
+		return nil
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(a[0]); len(near) > 0 {
+		return usagef("%q has no command %q; did you mean %q?", cmd.CommandPath(), a[0], near[0])
+	}
+	return usagef("unknown command or argument %q for %q", a[0], cmd.CommandPath())
+}
+
+// required makes a command, which it returns, refuse to run without these flags.
+func required(cmd *cobra.Command, names ...string) *cobra.Command {
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		for _, name := range names {
+			if f := cmd.Flags().Lookup(name); f.Value.String() == f.DefValue {
+				return usagef("--%s is required: %s", name, strings.TrimSuffix(f.Usage, " (required)"))
+			}
+		}
+		return run(cmd, a)
+	}
+	return cmd
 }
 
 // jsonFlag adds --json.

@@ -20,7 +20,7 @@ func twinShowCmd(io stdio) *cobra.Command {
 		Use:     "show DEVICE",
 		Short:   "Show a device's twin",
 		Example: "  holdfast twin show meter-7 --json",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    nArgs(1),
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
@@ -55,7 +55,7 @@ them. The device is told at once if it is connected. With --etag the twin is cha
 only if nobody else has changed it since it was shown with that ETag.`,
 		Example: `  holdfast twin set meter-7 --desired '{"interval":5,"debug":null}'
   holdfast twin set meter-7 --desired '{"interval":5}' --replace --etag 3q2-7w`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: nArgs(1),
 	}
 	cmd.Flags().StringVar(&desired, "desired", "", "JSON object (required)")
 	cmd.Flags().StringVar(&etag, "etag", "", "change the twin only if it has this ETag")
@@ -80,7 +80,7 @@ func twinTagsCmd(io stdio) *cobra.Command {
 		Long: `Merge a JSON object into a device's tags, or with --replace put it in their place.
 The device does not see its tags.`,
 		Example: `  holdfast twin tags meter-7 '{"site":"A"}'`,
-		Args:    args(cobra.ExactArgs(2)),
+		Args:    nArgs(2),
 	}
 	cmd.Flags().StringVar(&etag, "etag", "", "change the twin only if it has this ETag")
 	cmd.Flags().BoolVar(&replace, "replace", false, "replace all tags")

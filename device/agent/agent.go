@@ -49,6 +49,9 @@ type Birth interface {
 	Activate(credential, secret []byte) ([]byte, error)
 	Issued() (*evidence.Issued, error) // nil before SaveIssued
 	SaveIssued(evidence.Issued) error
+	// RenewBirth makes a new birth key in place of the old one and forgets
+	// what was issued for that.
+	RenewBirth() error
 }
 
 // Operational are the keys that a device works with, one after the other.
@@ -144,6 +147,7 @@ type Agent struct {
 	recovery *backoff.Backoff
 	renewals *backoff.Backoff
 	asked    bool  // the hub has asked for a renewal before
+	clashes  int   // times in a row that the hub would not let this birth key be born
 	verdict  error // of the last attempt to be born that is not worth repeating
 	started  time.Time
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -295,7 +296,7 @@ func TestPendingIsAskedAgain(t *testing.T) {
 		if st := w.state(); st.Phase != agent.Provisioned || st.Reason != "an operator has to decide" {
 			t.Errorf("status %+v", st)
 		}
-		if n := len(w.steps()); n > 300 {
+		if n := len(w.steps()); n > 450 {
 			t.Errorf("%d steps in an hour of waiting", n)
 		}
 		w.mu.Lock()
@@ -376,12 +377,38 @@ func TestRefusedCertificateOpensAQuarantineSession(t *testing.T) {
 	})
 }
 
+// A hub that finds a device trusted and yet gives it no certificate must not be
+// asked in a loop.
+func TestHubThatContradictsItselfIsAskedSlowly(t *testing.T) {
+	live(t, func(w *world) {
+		w.fail = func(op string) error {
+			switch op {
+			case "enroll by birth", "reenroll by operational":
+				return fault.New(fault.Denied, "no certificate is granted")
+			}
+			return nil
+		}
+	}, func(w *world) {
+		pass(2 * time.Hour)
+		if n := len(w.steps()); n > 250 {
+			t.Errorf("%d steps in two hours", n)
+		}
+		w.mu.Lock()
+		w.fail = func(string) error { return nil }
+		w.mu.Unlock()
+		pass(20 * time.Minute)
+		if st := w.state(); st.Phase != agent.Connected {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
 func TestRevokedDeviceAsksSlowly(t *testing.T) {
 	live(t, func(w *world) {
 		w.fail = func(op string) error {
 			switch op {
-			case "attest by birth", "attest by operational", "open by operational", "open by birth":
-				return fault.New(fault.Denied, "the hub refuses the certificate")
+			case "attest by birth", "attest by operational", "open by operational", "open by birth", "begin":
+				return fault.New(fault.Denied, "the device is revoked")
 			}
 			return nil
 		}
@@ -394,6 +421,88 @@ func TestRevokedDeviceAsksSlowly(t *testing.T) {
 			t.Errorf("%d steps in two hours", n)
 		}
 	})
+}
+
+// TestRestoredDeviceIsBornAgain: the hub takes neither certificate any more,
+// and the birth key, which it has certified once, is good for no other. A
+// device with a TPM comes back by itself once an operator has restored it.
+func TestRestoredDeviceIsBornAgain(t *testing.T) {
+	revoked, worthless := false, map[string]bool{} // serials of birth certificates
+	live(t, func(w *world) {
+		w.fail = func(op string) error {
+			ours := w.issued != nil && worthless[string(w.issued.Chain[0])]
+			switch {
+			case revoked && (op == "begin" || strings.Contains(op, " by ")), ours && strings.Contains(op, " by "):
+				return fault.New(fault.Denied, "not taken")
+			case ours && op == "finish":
+				return fault.New(fault.Conflict, "make a new key")
+			}
+			return nil
+		}
+	}, func(w *world) {
+		pass(time.Minute)
+		if st := w.state(); st.Phase != agent.Connected {
+			t.Fatalf("status %+v", st)
+		}
+		w.mu.Lock()
+		revoked = true
+		worthless[string(w.issued.Chain[0])] = true
+		w.forgot = true
+		w.mu.Unlock()
+		w.last().cut(errors.New("connection reset"))
+		pass(time.Hour)
+		if st := w.state(); st.Phase != agent.Refused {
+			t.Fatalf("revoked, and its status is %+v", st)
+		}
+		if slices.Contains(w.steps(), "new birth key") {
+			t.Error("made another birth key while it was revoked")
+		}
+		w.mu.Lock()
+		revoked = false
+		w.mu.Unlock()
+		pass(time.Hour)
+		if st := w.state(); st.Phase != agent.Connected {
+			t.Errorf("restored, and its status is %+v; steps %v", st, w.steps()[max(0, len(w.steps())-40):])
+		}
+	})
+}
+
+// TestAnotherClaimTokenIsClaimed: a device whose key is in a file comes back by
+// a token that an operator gives it. One that the hub does not take does not
+// cost it the certificate that it has.
+func TestAnotherClaimTokenIsClaimed(t *testing.T) {
+	for name, c := range map[string]struct {
+		begin error
+		want  int // certificates that it was given
+	}{
+		"taken":   {nil, 2},
+		"refused": {fault.New(fault.Denied, "the claim token is unknown, spent or expired"), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.hasTPM = false
+			if err := w.agent().Enroll(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			had := string(w.issued.Chain[0])
+			w.forgot = false // it is provisioned with another one
+			w.fail = func(op string) error {
+				if op == "begin" {
+					return c.begin
+				}
+				return nil
+			}
+			if err := w.agent().Enroll(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if again := string(w.issued.Chain[0]) != had; again != (c.want == 2) {
+				t.Errorf("born again: %v", again)
+			}
+			if len(w.claimed) != 2 || !w.forgot {
+				t.Errorf("%d tokens shown, forgotten: %v", len(w.claimed), w.forgot)
+			}
+		})
+	}
 }
 
 func TestPostureCutsAndRestoresTheSession(t *testing.T) {
@@ -439,10 +548,9 @@ func TestLostConnectionIsMadeAgain(t *testing.T) {
 
 func TestCertificateOfSomebodyElseIsNotTaken(t *testing.T) {
 	live(t, func(w *world) {
-		other := must(pki.NewKey())(t)
 		w.fail = func(op string) error {
-			if op == "finish" && w.birthKey != nil { // the answer will be for another key
-				w.birthKey = other
+			if op == "finish" { // the answer will be for another key
+				w.birthKey = must(pki.NewKey())(t)
 			}
 			return nil
 		}

@@ -35,8 +35,8 @@ func (a *Agent) testing(context.Context) state {
 // unborn gets the device its birth certificate.
 func (a *Agent) unborn(ctx context.Context) state {
 	issued, err := a.cfg.Birth.Issued()
-	if err == nil && issued == nil {
-		issued, err = a.enroll(ctx)
+	if err == nil && (issued == nil || a.cfg.Token != "") {
+		issued, err = a.claim(ctx, issued)
 	}
 	if err == nil {
 		err = a.born(*issued)
@@ -61,6 +61,61 @@ func (a *Agent) unborn(ctx context.Context) state {
 		a.failing("enrolment failed", err)
 	}
 	return a.again(a.retry.Next(), a.unborn)
+}
+
+// claim has the device born. One that has a birth certificate and was given
+// another claim token is born again: its certificate may be worthless. Where
+// the hub decides against that, it goes on with the one it has.
+func (a *Agent) claim(ctx context.Context, have *evidence.Issued) (*evidence.Issued, error) {
+	issued, err := a.enroll(ctx)
+	if err != nil && have != nil && final(err) {
+		a.cfg.Log.Warn("not born again", "err", err)
+		return have, nil
+	}
+	return issued, err
+}
+
+// reborn asks for another birth certificate when the hub does not take the one
+// that the device has: it was superseded, or the device was revoked. While it
+// is, the hub refuses this too; once an operator has restored it, the hub lets
+// it be born again by its TPM, and a key in a file by another claim token.
+func (a *Agent) reborn(ctx context.Context) state {
+	issued, err := a.enroll(ctx)
+	if err == nil {
+		err = a.born(*issued)
+	}
+	switch {
+	case err == nil:
+		a.retry.Reset()
+		a.current = nil // it went with the birth certificate that it followed from
+		return a.renewing
+	case ctx.Err() != nil:
+		return nil
+	case final(err):
+		a.trouble(Refused, string(Refused), err)
+		return a.again(a.recovery.Next(), a.renewing)
+	}
+	a.failing("enrolment failed", err)
+	return a.again(a.retry.Next(), a.reborn)
+}
+
+// maxClashes is how often the hub has to answer a birth with a conflict before
+// the device makes another birth key. Once can be bad timing; a key that was
+// certified before, and whose certificate is worthless, is a conflict for ever.
+const maxClashes = 2
+
+// clashed takes note of how an attempt to be born went.
+func (a *Agent) clashed(err error) error {
+	if fault.Of(err) != fault.Conflict || err == nil {
+		a.clashes = 0
+		return err
+	}
+	if a.clashes++; a.clashes < maxClashes {
+		return err
+	}
+	a.clashes = 0
+	a.cfg.Log.Warn("making another birth key", "err", err)
+	return errors.Join(err, a.cfg.Birth.RenewBirth())
 }
 
 // final reports whether the hub has decided: asking again soon changes nothing.
@@ -94,15 +149,9 @@ func (a *Agent) enroll(ctx context.Context) (*evidence.Issued, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
-	begun, err := a.cfg.Hub.Begin(ctx, evidence.BeginRequest{Token: a.cfg.Token, CSR: csr, TPM: shown})
-	if err != nil {
+	issued, err := a.ask(ctx, evidence.BeginRequest{Token: a.cfg.Token, CSR: csr, TPM: shown})
+	if err = a.clashed(err); err != nil {
 		return nil, err
-	}
-	issued := begun.Issued
-	if issued == nil {
-		if issued, err = a.activate(ctx, begun); err != nil {
-			return nil, err
-		}
 	}
 	if err := check(issued.Chain, key, issued.Device); err != nil {
 		return nil, fmt.Errorf("birth certificate: %w", err)
@@ -111,6 +160,15 @@ func (a *Agent) enroll(ctx context.Context) (*evidence.Issued, error) {
 		return nil, fmt.Errorf("keep birth certificate: %w", err)
 	}
 	return issued, nil
+}
+
+// ask has the hub answer a request to be born.
+func (a *Agent) ask(ctx context.Context, req evidence.BeginRequest) (*evidence.Issued, error) {
+	begun, err := a.cfg.Hub.Begin(ctx, req)
+	if err != nil || begun.Issued != nil {
+		return begun.Issued, err
+	}
+	return a.activate(ctx, begun)
 }
 
 // activate answers the hub's challenge.

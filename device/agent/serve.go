@@ -45,6 +45,7 @@ func (a *Agent) quarantined(why error) state {
 			return a.session(s, false)
 		case fault.Of(err) == fault.Denied:
 			a.trouble(Refused, string(Refused), err)
+			return a.again(a.recovery.Next(), a.reborn)
 		default:
 			a.failing("connection failed", err)
 		}
@@ -100,14 +101,14 @@ func (v *visit) loop(ctx context.Context) state {
 		case <-ctx.Done():
 			return nil
 		case <-v.session.Done():
-			return v.lost(ctx)
+			return v.lost()
 		case <-beat.C:
 		case <-renew.C:
 			next = v.replace(ctx, renew)
 		case <-reattest.C:
 			v.prove(ctx)
 		case r := <-v.session.Postures():
-			next = v.told(ctx, r, renew)
+			v.told(r, renew)
 		}
 		if next != nil {
 			return next
@@ -157,7 +158,7 @@ func (v *visit) prove(ctx context.Context) {
 }
 
 // told acts on what the hub says of the device.
-func (v *visit) told(ctx context.Context, r posture.Report, renew *time.Timer) state {
+func (v *visit) told(r posture.Report, renew *time.Timer) {
 	known := v.Status().Posture
 	v.change(func(s *Status) { s.Posture = &r })
 	if known == nil || known.Status != r.Status {
@@ -166,16 +167,16 @@ func (v *visit) told(ctx context.Context, r posture.Report, renew *time.Timer) s
 	switch {
 	case r.Status == posture.Quarantined:
 		v.confine(r, renew)
-	case good(r.Status) && !v.full:
-		return v.freed()
-	case r.Renew && !v.hurried:
+	case good(r.Status) && !v.full && v.operational:
+		v.freed()
+		renew.Reset(v.nextRenewal())
+	case (r.Renew || good(r.Status) && !v.operational) && !v.hurried:
 		v.hurried = true
 		renew.Reset(v.eager())
 	case v.full && !r.Renew:
 		v.renewals.Reset()
 		v.recovery.Reset()
 	}
-	return nil
 }
 
 // good reports whether a device of this status may have a full session.
@@ -183,8 +184,8 @@ func good(s posture.Status) bool {
 	return s == posture.Trusted || s == posture.Degraded || s == posture.Connected
 }
 
-// eager is the delay before a renewal that the hub asks for: none at first,
-// longer when the hub goes on asking.
+// eager is the delay before a renewal that the hub has a reason for: none at
+// first, longer when that does not change what the hub says.
 func (v *visit) eager() time.Duration {
 	if !v.asked {
 		v.asked = true
@@ -218,17 +219,13 @@ func unmet(r posture.Report) string {
 	return strings.Join(reasons, "; ")
 }
 
-// freed leaves quarantine: in this session, if its certificate opens more, or
-// by way of a certificate.
-func (v *visit) freed() state {
+// freed leaves quarantine in a session whose certificate opens more. Without
+// one, a renewal is what leads out.
+func (v *visit) freed() {
 	v.recovery.Reset()
-	if !v.operational {
-		return v.renewing
-	}
 	v.full = true
 	v.permit()
 	v.enter(Connected)
-	return nil
 }
 
 // permit tells telemetry whether it may go on.
@@ -241,8 +238,13 @@ func (v *visit) permit() {
 }
 
 // lost decides what follows a session that the other side ended.
-func (v *visit) lost(ctx context.Context) state {
+func (v *visit) lost() state {
 	err := v.session.Err()
+	v.change(func(s *Status) {
+		if s.Phase == Connected {
+			s.Phase = Certificate
+		}
+	})
 	v.failing("connection lost", err)
 	if time.Since(v.opened) > retry.Cap {
 		v.retry.Reset() // it was a good session

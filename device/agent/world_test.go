@@ -129,7 +129,7 @@ func (w *world) agent() *agent.Agent {
 		Hub: (*hub)(w), Open: w.open, Birth: (*keys)(w), Operational: (*keys)(w),
 		Entropy: (*noise)(w), Clock: (*timepiece)(w), Spool: (*disk)(w),
 		Claims: func() evidence.Claims { return evidence.Claims{Runtime: "test"} },
-		Token:  "token-1",
+		Token:  w.token(),
 		Forget: func() error { w.mu.Lock(); defer w.mu.Unlock(); w.forgot = true; return nil },
 		Report: func(s agent.Status) error { w.mu.Lock(); defer w.mu.Unlock(); w.status = s; return nil },
 		Beat:   func() {}, Log: slog.New((*handler)(w)),
@@ -153,6 +153,17 @@ func (w *world) start(ctx context.Context) (stop func()) {
 			w.t.Errorf("run: %v", err)
 		}
 	}
+}
+
+// token is the claim token that the device was provisioned with, until it
+// forgets it.
+func (w *world) token() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.forgot {
+		return ""
+	}
+	return "token-1"
 }
 
 type hub world
@@ -250,6 +261,14 @@ func (k *keys) SaveIssued(i evidence.Issued) error {
 		return err
 	}
 	k.issued = &i
+	return nil
+}
+
+func (k *keys) RenewBirth() error {
+	if err := (*world)(k).step("new birth key"); err != nil {
+		return err
+	}
+	k.issued, k.birthKey = nil, nil
 	return nil
 }
 

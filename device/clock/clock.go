@@ -45,8 +45,9 @@ type Config struct {
 type Clock struct {
 	cfg Config
 
-	mu    sync.Mutex // guards floor and the file
-	floor time.Time
+	mu     sync.Mutex // guards floor and the file, and judged
+	floor  time.Time
+	judged time.Time // when the last chain was valid that Judge had to look for
 }
 
 // file is the form of the file.
@@ -116,17 +117,39 @@ const maxJudgements = 5
 // Judge calls verify, which verifies a peer's certificates at the time that it
 // is given and returns their error. While the clock is not known and a
 // certificate is not valid yet, verify is called again with the time at which
-// that certificate becomes valid: such a time may well have come.
+// that certificate becomes valid: such a time may well have come. A time that
+// was found so is where the next call begins, until the program ends.
 func (c *Clock) Judge(verify func(now time.Time) error) error {
 	now, state := c.Now()
+	if state != RTC {
+		now = c.resume(now)
+	}
 	for i := 1; ; i++ {
 		err := verify(now)
+		if err == nil && state != RTC {
+			c.remember(now)
+		}
 		starts, early := notYetValid(err, now)
 		if state == RTC || !early || i == maxJudgements {
 			return err
 		}
 		now = starts
 	}
+}
+
+func (c *Clock) resume(floor time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.judged.After(floor) {
+		return c.judged
+	}
+	return floor
+}
+
+func (c *Clock) remember(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.judged = now
 }
 
 // notYetValid reports whether err says that a certificate is not valid yet at

@@ -165,6 +165,30 @@ func TestJudgeEnds(t *testing.T) {
 	}
 }
 
+func TestJudgeRemembersWhatItFound(t *testing.T) {
+	c := open(t, filepath.Join(t.TempDir(), "floor.json"), nil)
+	later := &x509.Certificate{NotBefore: build.Add(time.Hour)}
+	calls := 0
+	verify := func(now time.Time) error {
+		calls++
+		if now.Before(later.NotBefore) {
+			return x509.CertificateInvalidError{Cert: later, Reason: x509.Expired}
+		}
+		return nil
+	}
+	for range 3 {
+		if err := c.Judge(verify); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if calls != 4 {
+		t.Errorf("%d calls for three judgements, want 4", calls)
+	}
+	if now, _ := c.Now(); !now.Equal(build) {
+		t.Errorf("the floor is %v: nothing authenticated has raised it", now)
+	}
+}
+
 func TestExpired(t *testing.T) {
 	c := open(t, filepath.Join(t.TempDir(), "floor.json"), nil)
 	if !c.Expired(build.Add(-1)) || c.Expired(build.Add(time.Hour)) {

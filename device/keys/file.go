@@ -42,14 +42,32 @@ func (f *File) Birth() (*Key, error) {
 	if !errors.Is(err, ErrNone) {
 		return key, err
 	}
-	made, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	made, err := f.makeBirth()
 	if err != nil {
 		return nil, fmt.Errorf("make birth key: %w", err)
 	}
-	if err := f.write(fileBirth, made, nil); err != nil {
-		return nil, fmt.Errorf("make birth key: %w", err)
-	}
 	return fileKey(made), nil
+}
+
+func (f *File) makeBirth() (*ecdsa.PrivateKey, error) {
+	made, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return made, f.write(fileBirth, made, nil)
+}
+
+// RenewBirth makes a new birth key in place of the old one, whose certificate
+// it deletes.
+func (f *File) RenewBirth() error {
+	err := f.dropIssued()
+	if err == nil {
+		_, err = f.makeBirth()
+	}
+	if err != nil {
+		return fmt.Errorf("new birth key: %w", err)
+	}
+	return nil
 }
 
 // BirthKey returns the birth key, or ErrNone.

@@ -8,6 +8,8 @@
 // moment leaves a state that the next Open continues from:
 //
 //   - attestation key and birth key come into being together, in one file;
+//   - a new birth key takes the place of the old one after that one's
+//     certificate is gone: a certificate without its key is never there;
 //   - an operational key and its certificate chain are replaced together, in
 //     one file; a key that has no certificate yet exists only in memory.
 package keys
@@ -101,6 +103,14 @@ const issuedFile = "idevid.json"
 
 // SaveIssued stores the birth certificate.
 func (s state) SaveIssued(issued evidence.Issued) error { return s.save(issuedFile, issued) }
+
+// dropIssued deletes the birth certificate.
+func (s state) dropIssued() error {
+	if err := os.Remove(filepath.Join(s.dir, issuedFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return atomicfile.SyncDir(s.dir)
+}
 
 // Issued returns the stored birth certificate, or ErrNone.
 func (s state) Issued() (*evidence.Issued, error) {

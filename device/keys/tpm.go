@@ -130,6 +130,30 @@ func (t *TPM) makeBirth() (birthFile, error) {
 	return b, t.save(tpmBirth, b)
 }
 
+// RenewBirth makes a new birth key in place of the old one, whose certificate
+// it deletes. The attestation key stays: what the hub remembers of it goes on.
+func (t *TPM) RenewBirth() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b, err := t.birth()
+	if errors.Is(err, ErrNone) {
+		return nil // Birth makes both
+	}
+	if err == nil {
+		b.Birth, err = t.create(signingTemplate())
+	}
+	if err == nil {
+		err = t.dropIssued()
+	}
+	if err == nil {
+		err = t.save(tpmBirth, b)
+	}
+	if err != nil {
+		return fmt.Errorf("new birth key: %w", err)
+	}
+	return nil
+}
+
 // BirthKey returns the birth key, or ErrNone before Birth.
 func (t *TPM) BirthKey() (*Key, error) {
 	b, err := t.birth()

@@ -99,7 +99,7 @@ func (a *api) registerProofs(h huma.API) {
 func (a *api) registerDevices(h huma.API) {
 	type list struct {
 		Group  string `query:"group" doc:"only this group"`
-		Status string `query:"status" doc:"only this status"`
+		Status string `query:"status" enum:"pending,refused,trusted,degraded,connected,quarantined,offline,revoked" doc:"only this status"`
 	}
 	huma.Register(h, op("list-devices", http.MethodGet, "/v1/devices", "List devices with their posture"),
 		func(ctx context.Context, in *list) (*answer[[]operator.Device], error) {

@@ -112,12 +112,16 @@ func (f *Fleet) arrive(ctx context.Context, s birth.Showing) error {
 	case a.Refused != "":
 		return fault.New(fault.Denied, "an operator refused the device: %s", a.Refused)
 	}
+	pending := fault.New(fault.Pending, "the device is on no list: an operator has to accept it (EK %s)", s.EK)
+	if now.Sub(a.Last) < fine && !now.Before(a.Last) {
+		return pending // it asks often: nobody may make us write as often
+	}
 	a.Class, a.Subject, a.Issuer, a.Remote, a.Last, a.Times = s.Class, s.Subject, s.Issuer, s.Remote, now, a.Times+1
 	if err := f.cfg.Store.SaveArrival(ctx, a, es); err != nil {
 		return err
 	}
 	f.handOver(ctx)
-	return fault.New(fault.Pending, "the device is on no list: an operator has to accept it (EK %s)", s.EK)
+	return pending
 }
 
 func (f *Fleet) roomForArrival(ctx context.Context) error {
@@ -236,15 +240,39 @@ func (f *Fleet) shown(ctx context.Context, s birth.Showing) (Record, error) {
 	return f.cfg.Store.DeviceByToken(ctx, identity.Sum([]byte(s.Token)))
 }
 
+// refuseDevice takes in that the birth of a device was refused. Whoever knows
+// its EK, which is no secret, can have it refused for one reason after another.
 func (f *Fleet) refuseDevice(ctx context.Context, id identity.Device, reason string) error {
 	_, err := f.change(ctx, id, func(r *Record, _ operator.Group) ([]Event, error) {
-		if r.Refused == reason {
+		if r.Refused == reason || !f.mayRefuse(id) {
 			return nil, nil
 		}
 		r.Refused = reason
 		return []Event{{Kind: KindRefused, Device: id, Details: map[string]any{"reason": reason}}}, nil
 	})
 	return err
+}
+
+// refusalsPerHour bounds how many refusals of one device's births are taken in.
+const refusalsPerHour = 20
+
+// mayRefuse counts a refusal of a device's birth and reports whether it is
+// within bounds.
+func (f *Fleet) mayRefuse(id identity.Device) bool {
+	now := f.now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.Sub(f.refused.since) >= time.Hour || f.refused.of == nil {
+		f.refused.since, f.refused.of = now, make(map[identity.Device]int)
+	}
+	f.refused.of[id]++
+	return f.refused.of[id] <= refusalsPerHour
+}
+
+// refused counts what was refused in this hour.
+type refused struct {
+	since time.Time
+	of    map[identity.Device]int
 }
 
 // strangersPerHour bounds how many refusals of who leads to no device are
@@ -299,6 +327,14 @@ func (f *Fleet) Attester(ctx context.Context, id identity.Device) (ak []byte, cl
 		return nil, r.Class, g, fault.New(fault.Denied, "device %s has no attestation key", id)
 	}
 	return r.AK, r.Class, g, nil
+}
+
+// Attests reports whether a device has an activated attestation key, revoked or
+// not.
+func (f *Fleet) Attests(ctx context.Context, id identity.Device) (bool, error) {
+	defer f.locks.lock(id)()
+	r, err := f.read(ctx, id)
+	return len(r.AK) > 0, err
 }
 
 // Pending returns the devices that nothing admits, the newest first.

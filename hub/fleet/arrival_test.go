@@ -175,9 +175,10 @@ func TestRebirthSupersedes(t *testing.T) {
 	if want := []string{"pump-01 birth b-pump-01", "pump-01 operational 1-pump-01"}; !slices.Equal(w.crl, want) {
 		t.Errorf("withdrawn %q, want %q", w.crl, want)
 	}
-	if w.gate.mode("pump-01") != "quarantine" { // the appraisal was the old AK's
-		t.Errorf("session is %s", w.gate.mode("pump-01"))
+	if want := []string{"pump-01 revoked"}; !slices.Equal(w.gate.acts, want) { // the session of what is worthless now
+		t.Errorf("acts %q, want %q", w.gate.acts, want)
 	}
+	w.SessionClosed(t.Context(), "pump-01", "s1")
 	_, err := w.Grant(t.Context(), "pump-01", pki.Birth)
 	w.refused(err, fault.Denied)
 	w.report("pump-01", posture.Attestation, w.appraisal())
@@ -310,4 +311,30 @@ func TestRestoredFileKeyGetsANewToken(t *testing.T) {
 	w.must1(w.Act(t.Context(), "admin", "valve-01", fleet.Restore, "found"))
 	w.born(file("b", w.addByToken("valve-01", "lab", 60)), "b2")
 	w.must1(w.Admit(t.Context(), peer(pki.Birth, "valve-01", "b2")))
+}
+
+// TestNobodyFillsTheLedgerWithRefusals: whoever knows a device's EK can have
+// its birth refused for as many reasons as there are.
+func TestNobodyFillsTheLedgerWithRefusals(t *testing.T) {
+	w := newWorld(t)
+	w.addByEK("pump-01", "pumps")
+	refuse := func() int {
+		for i := range 100 {
+			w.must(w.RefuseBirth(t.Context(), tpm("pump-01"), []string{"odd", "even"}[i%2]))
+		}
+		return w.ledger.count("device.refused pump-01")
+	}
+	first := refuse()
+	if first < 2 || first > 20 {
+		t.Errorf("%d records", first)
+	}
+	if again := refuse(); again != first {
+		t.Errorf("%d more records in the same hour", again-first)
+	}
+	w.pass(time.Hour)
+	if later := refuse(); later == first {
+		t.Error("no record of what comes an hour later")
+	}
+	w.born(tpm("pump-01"), "b1")
+	w.status("pump-01", posture.Offline)
 }

@@ -100,24 +100,28 @@ func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, 
 		r.Decision = d
 		r.Version++
 	}
-	report := posture.Report{Version: r.Version, Status: status, Decision: d, Renew: renew(r, d), Rows: rows, Time: now}
+	report := posture.Report{Version: r.Version, Status: status, Decision: d, Renew: renew(r, d), Rows: posture.AsOf(rows, now), Time: now}
 
 	mode := wanted(r, d, s.class)
-	if isLive && (r.Revoked != nil || mode == access.Quarantine) {
-		f.enforce(ctx, r, s, mode, reasons(r, d, s, isLive))
+	ends := ending(before, r, s, isLive, now)
+	switch {
+	case ends != "":
+		f.end(ctx, r.ID, ends)
+	case isLive && mode == access.Quarantine:
+		f.enforce(ctx, r.ID, mode, reasons(r, d, s, isLive))
 	}
 	if changed || len(es) > 0 || !reflect.DeepEqual(before, r) {
 		if err := f.write(ctx, r, es); err != nil {
 			return posture.Report{}, fmt.Errorf("save device %s: %w", r.ID, err)
 		}
 	}
-	if isLive && r.Revoked == nil && mode == access.Full {
-		f.enforce(ctx, r, s, mode, nil)
+	if isLive && ends == "" && mode == access.Full {
+		f.enforce(ctx, r.ID, mode, nil)
 	}
 	if len(es) > 0 {
 		f.handOver(ctx)
 	}
-	if changed && isLive && r.Revoked == nil {
+	if changed && isLive && ends == "" {
 		if err := f.cfg.Sessions.Publish(ctx, r.ID, report); err != nil {
 			f.log.WarnContext(ctx, "publish posture", "device", r.ID, "err", err)
 		}
@@ -164,26 +168,38 @@ func wanted(r Record, d posture.Decision, class pki.Class) access.Mode {
 	return access.Full
 }
 
-// enforce brings the live session in line.
-func (f *Fleet) enforce(ctx context.Context, r Record, s live, mode access.Mode, why []string) {
-	var err error
+// ending says why the device's session has to end, or nothing. A revocation
+// ends what there is even where no session is known of here.
+func ending(before, r Record, s live, isLive bool, now time.Time) string {
 	switch {
-	case r.Revoked != nil:
-		err = f.cfg.Sessions.Revoke(ctx, r.ID, "revoked")
-	case s.mode != mode:
-		err = f.cfg.Sessions.SetMode(ctx, r.ID, mode, strings.Join(why, "; "))
-	default:
+	case r.Revoked != nil && (isLive || before.Revoked == nil):
+		return "revoked"
+	case isLive && outlived(r, s.peer, now):
+		return "its certificate has ended or been superseded"
+	}
+	return ""
+}
+
+// end ends the device's sessions.
+func (f *Fleet) end(ctx context.Context, id identity.Device, why string) {
+	if err := f.cfg.Sessions.Revoke(ctx, id, why); err != nil {
+		f.log.ErrorContext(ctx, "end session", "device", id, "why", why, "err", err)
+	}
+}
+
+// enforce brings the device's sessions into mode.
+func (f *Fleet) enforce(ctx context.Context, id identity.Device, mode access.Mode, why []string) {
+	if !f.differs(id, mode) {
 		return
 	}
-	if err != nil {
-		f.log.ErrorContext(ctx, "act on session", "device", r.ID, "mode", mode, "err", err)
+	if err := f.cfg.Sessions.SetMode(ctx, id, mode, strings.Join(why, "; ")); err != nil {
+		f.log.ErrorContext(ctx, "act on session", "device", id, "mode", mode, "err", err)
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now, ok := f.live[r.ID]; ok && now.session == s.session {
-		now.mode = mode
-		f.live[r.ID] = now
+	for i := range f.live[id] {
+		f.live[id][i].mode = mode
 	}
 }
 

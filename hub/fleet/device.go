@@ -192,7 +192,7 @@ func (f *Fleet) view(r Record, g operator.Group) operator.Device {
 	out := operator.Device{
 		ID: r.ID, Group: r.Group, Status: posture.StatusOf(facts(r, g.Policy, rows, d, s, isLive)),
 		Reason: strings.Join(reasons(r, d, s, isLive), "; "),
-		Born:   r.Born, LastSeen: r.LastSeen, Connected: isLive, Posture: rows, Decision: &d,
+		Born:   r.Born, LastSeen: r.LastSeen, Connected: isLive, Posture: posture.AsOf(rows, now), Decision: &d,
 	}
 	if isLive {
 		out.LastSeen = now

@@ -11,52 +11,72 @@ import (
 	"holdfast/pki"
 )
 
-// first enters a device that comes for the first time, if an enrolment says so
-// or a group lists the CA that certified it and owns its id.
+// first enters a device that comes for the first time.
 func (f *Fleet) first(ctx context.Context, p pki.Peer) (Record, operator.Group, error) {
-	if f.cfg.Enrolments != nil {
-		id, by, err := f.cfg.Enrolments.Enrolled(ctx, p)
-		if err == nil {
-			return f.enter(ctx, p, id, by)
-		}
-		if fault.Of(err) != fault.NotFound {
-			return Record{}, operator.Group{}, err
-		}
-	}
-	if p.Class != pki.Maker {
-		return Record{}, operator.Group{}, fault.New(fault.Denied, "device %s is not registered", p.Device)
-	}
-	name, err := f.makerCA(ctx, p.Anchor)
-	if err != nil {
-		return Record{}, operator.Group{}, err
-	}
-	gs, err := f.cfg.Store.Groups(ctx)
-	if err != nil {
-		return Record{}, operator.Group{}, err
-	}
-	for _, g := range gs {
-		if slices.Contains(g.MakerCAs, name) && birth.Matches(g.IDs, string(p.Device)) {
-			return f.enter(ctx, p, g.ID, "maker's CA "+name)
-		}
-	}
-	return Record{}, operator.Group{}, fault.New(fault.Denied, "CA %s does not own %s", name, p.Device)
-}
-
-// enter adds a device to a group that its certificate's authority has a say in.
-func (f *Fleet) enter(ctx context.Context, p pki.Peer, id identity.Group, by string) (Record, operator.Group, error) {
-	g, err := f.group(ctx, id)
+	g, by, err := f.groupOfFirst(ctx, p)
 	if err != nil {
 		return Record{}, g, err
 	}
-	r := Record{ID: p.Device, Group: g.ID, By: by, Added: f.now(), Admits: admission(p), Class: birth.Class(p.Class)}
-	if err := f.speaksFor(ctx, p, r, g); err != nil {
-		return r, g, err
-	}
+	r := newcomer(p, g, by)
+	r.Added = f.now()
 	if err := f.cfg.Store.AddDevice(ctx, r, []Event{added(r)}); err != nil {
 		return r, g, err
 	}
 	f.handOver(ctx)
 	return r, g, nil
+}
+
+// newcomer is the record of a device that enters g with the certificate of p.
+func newcomer(p pki.Peer, g operator.Group, by string) Record {
+	return Record{ID: p.Device, Group: g.ID, By: by, Admits: admission(p), Class: birth.Class(p.Class)}
+}
+
+// groupOfFirst returns the group that a device which comes for the first time
+// enters, and by what: an enrolment says so, or a group lists the CA that
+// certified it and owns its id. It changes nothing.
+func (f *Fleet) groupOfFirst(ctx context.Context, p pki.Peer) (operator.Group, string, error) {
+	id, by, err := f.enrolled(ctx, p)
+	if fault.Of(err) == fault.NotFound && p.Class == pki.Maker {
+		id, by, err = f.groupOfMaker(ctx, p)
+	}
+	if fault.Of(err) == fault.NotFound {
+		err = fault.New(fault.Denied, "device %s is not registered", p.Device)
+	}
+	if err != nil {
+		return operator.Group{}, "", err
+	}
+	g, err := f.group(ctx, id)
+	if err != nil {
+		return g, "", err
+	}
+	return g, by, f.speaksFor(ctx, p, newcomer(p, g, by), g)
+}
+
+// enrolled asks the enrolments, where there are any.
+func (f *Fleet) enrolled(ctx context.Context, p pki.Peer) (identity.Group, string, error) {
+	if f.cfg.Enrolments == nil {
+		return "", "", fault.New(fault.NotFound, "there are no enrolments")
+	}
+	return f.cfg.Enrolments.Enrolled(ctx, p)
+}
+
+// groupOfMaker returns the group that lists the CA that certified p and owns
+// its id.
+func (f *Fleet) groupOfMaker(ctx context.Context, p pki.Peer) (identity.Group, string, error) {
+	name, err := f.makerCA(ctx, p.Anchor)
+	if err != nil {
+		return "", "", err
+	}
+	gs, err := f.cfg.Store.Groups(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	for _, g := range gs {
+		if slices.Contains(g.MakerCAs, name) && birth.Matches(g.IDs, string(p.Device)) {
+			return g.ID, "maker's CA " + name, nil
+		}
+	}
+	return "", "", fault.New(fault.Denied, "CA %s does not own %s", name, p.Device)
 }
 
 // Enter takes in a device that provisions itself with the verified certificate

@@ -16,11 +16,15 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
 	"holdfast/access"
+	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/operator"
 	"holdfast/pki"
@@ -81,17 +85,21 @@ type Fleet struct {
 	drain sync.Mutex // one at a time hands events to the ledger, in their order
 
 	mu        sync.Mutex
-	live      map[identity.Device]live
+	live      map[identity.Device][]live // in the order in which they were told
 	records   map[identity.Device]Record
 	groups    map[identity.Group]operator.Group
 	strangers strangers
+	refused   refused
 }
 
-// live is a session that is open now.
+// live is a session that is open now. A device has more than one for a moment,
+// when a new one replaces another, and their beginnings and ends may be told in
+// any order.
 type live struct {
 	session string
 	class   pki.Class
 	mode    access.Mode
+	peer    pki.Peer // who opened it
 }
 
 // New makes a Fleet.
@@ -102,7 +110,7 @@ func New(cfg Config) (*Fleet, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device]live), records: make(map[identity.Device]Record), groups: make(map[identity.Group]operator.Group)}, nil
+	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device][]live), records: make(map[identity.Device]Record), groups: make(map[identity.Group]operator.Group)}, nil
 }
 
 // Recheck is how often the devices with a session are decided on again: time
@@ -117,7 +125,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	for {
 		f.handOver(ctx)
 		for _, id := range f.connected() {
-			if _, err := f.change(ctx, id, nil); err != nil && ctx.Err() == nil {
+			if err := f.recheck(ctx, id); err != nil && ctx.Err() == nil {
 				f.log.ErrorContext(ctx, "recheck", "device", id, "err", err)
 			}
 		}
@@ -127,6 +135,30 @@ func (f *Fleet) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// recheck decides again on a device, and ends a session whose certificate is
+// not the device's own any more: it has ended or been superseded, or its maker
+// no longer speaks for the device. A panic is that device's error: the others
+// are rechecked all the same.
+func (f *Fleet) recheck(ctx context.Context, id identity.Device) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	defer f.locks.lock(id)()
+	r, g, err := f.load(ctx, id)
+	if err != nil {
+		return err
+	}
+	if s, ok := f.session(id); ok && s.class == pki.Maker && r.Revoked == nil {
+		if err := f.owns(ctx, s.peer, r, g); fault.Of(err) == fault.Denied {
+			return f.cfg.Sessions.Revoke(ctx, id, fault.Public(err))
+		}
+	}
+	_, err = f.changeLoaded(ctx, r, g, nil)
+	return err
 }
 
 func (f *Fleet) connected() []identity.Device {
@@ -148,11 +180,29 @@ func (f *Fleet) Connected() int {
 
 func (f *Fleet) now() time.Time { return f.cfg.Now().UTC() }
 
+// session returns the device's session that was told of last.
 func (f *Fleet) session(id identity.Device) (live, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s, ok := f.live[id]
-	return s, ok
+	ss := f.live[id]
+	if len(ss) == 0 {
+		return live{}, false
+	}
+	return ss[len(ss)-1], true
+}
+
+// differs reports whether a session of the device is in another mode.
+func (f *Fleet) differs(id identity.Device, mode access.Mode) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.live[id], func(s live) bool { return s.mode != mode })
+}
+
+// enter notes an open session.
+func (f *Fleet) enter(id identity.Device, s live) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.live[id] = append(f.live[id], s)
 }
 
 // keyed is a mutex per device. The zero value is ready.

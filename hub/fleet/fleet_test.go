@@ -363,3 +363,25 @@ func (w *world) over(s fleet.Store) *fleet.Fleet {
 	w.must(err)
 	return f
 }
+
+func TestWhatNothingProvesHasTheTimeOfLooking(t *testing.T) {
+	w := newWorld(t)
+	w.must1(w.AddDevice(t.Context(), "admin", operator.AddDevice{ID: "box-1", Group: "lab", Token: true}))
+	w.pass(time.Hour)
+	d, err := w.Device(t.Context(), "box-1")
+	w.must(err)
+	report, err := w.Current(t.Context(), "box-1")
+	w.must(err)
+	for _, r := range append(d.Posture, report.Rows...) {
+		if r.Grade == measure.None && !r.Time.Equal(w.now) {
+			t.Errorf("%s is of %s, want the time of looking", r.Measure, r.Time)
+		}
+	}
+	text, err := json.Marshal(d)
+	w.must(err)
+	var members map[string]any
+	w.must(json.Unmarshal(text, &members))
+	if c, there := members["certificate"]; !there || c != nil {
+		t.Errorf("certificate of a device that has none is %v, want null", c)
+	}
+}

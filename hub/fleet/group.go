@@ -169,7 +169,7 @@ func (f *Fleet) redecide(ctx context.Context, id identity.Group) error {
 		return err
 	}
 	for _, r := range rs {
-		if _, err := f.change(ctx, r.ID, nil); err != nil {
+		if err := f.recheck(ctx, r.ID); err != nil {
 			return fmt.Errorf("decide again on %s: %w", r.ID, err)
 		}
 	}

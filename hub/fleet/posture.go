@@ -50,7 +50,7 @@ func (f *Fleet) Current(ctx context.Context, id identity.Device) (posture.Report
 	s, isLive := f.session(id)
 	d := decide(g.Policy, r, rows, now)
 	return posture.Report{Version: r.Version, Status: posture.StatusOf(facts(r, g.Policy, rows, d, s, isLive)),
-		Decision: d, Renew: renew(r, d), Rows: rows, Time: now}, nil
+		Decision: d, Renew: renew(r, d), Rows: posture.AsOf(rows, now), Time: now}, nil
 }
 
 // Grant says how long the next operational certificate of a device may live,

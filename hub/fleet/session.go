@@ -72,7 +72,7 @@ func (f *Fleet) owns(ctx context.Context, p pki.Peer, r Record, g operator.Group
 		}
 		return nil
 	case pki.Operational:
-		if !slices.ContainsFunc(r.Certificates, func(c Certificate) bool { return c.Serial == p.Serial }) {
+		if certificate(r, p) < 0 {
 			return fault.New(fault.Denied, "the certificate of %s has been superseded", r.ID)
 		}
 		return nil
@@ -112,6 +112,44 @@ func (f *Fleet) speaksFor(ctx context.Context, p pki.Peer, r Record, g operator.
 	return nil
 }
 
+// certificate returns which of the device's operational certificates p shows;
+// none is negative.
+func certificate(r Record, p pki.Peer) int {
+	if p.Class != pki.Operational {
+		return -1
+	}
+	return slices.IndexFunc(r.Certificates, func(c Certificate) bool { return c.Serial == p.Serial })
+}
+
+// outlived reports whether the certificate that p showed is worthless by now.
+// Of a maker's certificate only its end is known without asking the registry.
+func outlived(r Record, p pki.Peer, now time.Time) bool {
+	switch {
+	case !p.NotAfter.IsZero() && now.After(p.NotAfter):
+		return true
+	case p.Class == pki.Birth:
+		return p.Serial != r.Birth
+	case p.Class == pki.Operational:
+		return certificate(r, p) < 0
+	}
+	return false
+}
+
+// GroupOf returns the group of the device that p names, or will enter with its
+// certificate. It changes nothing: in the middle of a handshake the peer has
+// shown a certificate, but not yet that it has the key.
+func (f *Fleet) GroupOf(ctx context.Context, p pki.Peer) (operator.Group, error) {
+	defer f.locks.lock(p.Device)()
+	_, g, err := f.load(ctx, p.Device)
+	if fault.Of(err) == fault.NotFound && (p.Class == pki.Maker || p.Class == pki.SelfSigned) {
+		g, _, err = f.groupOfFirst(ctx, p)
+	}
+	if fault.Of(err) == fault.NotFound {
+		err = fault.New(fault.Denied, "device %s is not registered", p.Device)
+	}
+	return g, err
+}
+
 // SessionOpened takes in that a session of p is open in the mode that Admit
 // gave, and what it showed: rows of source Session. The session has to be
 // registered already. It decides once more, and acts on the session where it
@@ -125,9 +163,7 @@ func (f *Fleet) SessionOpened(ctx context.Context, p pki.Peer, session string, m
 	if err != nil {
 		return posture.Report{}, err
 	}
-	f.mu.Lock()
-	f.live[p.Device] = live{session: session, class: p.Class, mode: mode}
-	f.mu.Unlock()
+	f.enter(p.Device, live{session: session, class: p.Class, mode: mode, peer: p})
 	report, err := f.changeLoaded(ctx, r, g, func(r *Record, g operator.Group) ([]Event, error) {
 		now := f.now()
 		if r.Class == "" && (p.Class == pki.Maker || p.Class == pki.SelfSigned) {
@@ -135,6 +171,9 @@ func (f *Fleet) SessionOpened(ctx context.Context, p pki.Peer, session string, m
 		}
 		if r.Provisional.IsZero() && p.Class != pki.Birth {
 			r.Provisional = now.Add(g.Policy.Short())
+		}
+		if i := certificate(*r, p); i >= 0 {
+			r.Certificates = slices.Clone(r.Certificates[:i+1]) // it has this one: those before it are worthless now
 		}
 		seen(r, now)
 		replace(r, posture.Session, rows)
@@ -164,10 +203,13 @@ func (f *Fleet) SessionClosed(ctx context.Context, id identity.Device, session s
 func (f *Fleet) forget(id identity.Device, session string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s, ok := f.live[id]; !ok || s.session != session {
+	i := slices.IndexFunc(f.live[id], func(s live) bool { return s.session == session })
+	if i < 0 {
 		return false
 	}
-	delete(f.live, id)
+	if f.live[id] = slices.Delete(f.live[id], i, i+1); len(f.live[id]) == 0 {
+		delete(f.live, id)
+	}
 	return true
 }
 

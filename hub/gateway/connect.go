@@ -42,10 +42,10 @@ func (g *Gateway) connect(ctx context.Context, raw net.Conn, from *source, d Doo
 	conn, err := g.handshake(ctx, raw, from, d.TLS)
 	if err != nil {
 		raw.Close()
-		g.refused(ctx, raw, shown(err), false, err)
+		g.refused(ctx, raw, refusedCertificate(conn, err), false, err)
 		return
 	}
-	cert := conn.ConnectionState().PeerCertificates[0]
+	cert := shown(conn)
 	if err := g.open(ctx, raw, conn, conn, cert, d); err != nil {
 		g.refused(ctx, raw, cert, true, err)
 	}
@@ -63,16 +63,31 @@ func (g *Gateway) refused(ctx context.Context, raw net.Conn, cert *x509.Certific
 	g.cfg.Observer.Refused(r)
 }
 
-// shown returns the certificate that failed to verify, if that was the error.
-func shown(err error) *x509.Certificate {
-	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
-		return e.UnverifiedCertificates[0]
+// shown returns the certificate that the peer has shown, even one that was
+// refused; nil if none, or if there is no TLS connection.
+func shown(conn *tls.Conn) *x509.Certificate {
+	if conn == nil {
+		return nil
+	}
+	if certs := conn.ConnectionState().PeerCertificates; len(certs) > 0 {
+		return certs[0]
 	}
 	return nil
 }
 
+// refusedCertificate returns the certificate that the peer of a failed
+// handshake has shown: crypto/tls keeps it in the connection when our own check
+// refuses it, and in the error when its own does.
+func refusedCertificate(conn *tls.Conn, err error) *x509.Certificate {
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
+		return e.UnverifiedCertificates[0]
+	}
+	return shown(conn)
+}
+
 // handshake waits for the first byte, then for a slot, and does the TLS
-// handshake. A connection that sends nothing takes no slot.
+// handshake. A connection that sends nothing takes no slot. One whose handshake
+// failed is returned with the error.
 func (g *Gateway) handshake(ctx context.Context, raw net.Conn, from *source, policy *tls.Config) (*tls.Conn, error) {
 	var first [1]byte
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
@@ -97,10 +112,10 @@ func (g *Gateway) handshake(ctx context.Context, raw net.Conn, from *source, pol
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
 	conn := tls.Server(&firstByte{Conn: raw, b: first[0], unread: true}, policy)
 	if err := conn.Handshake(); err != nil { // without a context: it would cost a goroutine, and closeAll closes raw
-		return nil, fmt.Errorf("TLS handshake: %w", err)
+		return conn, fmt.Errorf("TLS handshake: %w", err)
 	}
-	if len(conn.ConnectionState().PeerCertificates) == 0 {
-		return nil, errors.New("TLS handshake: no client certificate")
+	if shown(conn) == nil {
+		return conn, errors.New("TLS handshake: no client certificate")
 	}
 	return conn, nil
 }

@@ -21,6 +21,7 @@
 //     connection.
 //   - A subscription of a session that is to be kept is on disk before it is
 //     acknowledged.
+//   - No session outlives the certificates that opened it.
 package gateway
 
 import (
@@ -149,6 +150,7 @@ const (
 	Violation Cause = "violation" // the device broke the protocol or its permissions
 	Replaced  Cause = "replaced"  // the device opened a newer session
 	Revoked   Cause = "revoked"   // the hub cut it
+	Expired   Cause = "expired"   // the certificate that opened it has ended
 	Unstored  Cause = "unstored"  // a sink failed
 	Slow      Cause = "slow"      // the device does not read what it is sent
 	Shutdown  Cause = "shutdown"  // the gateway ends

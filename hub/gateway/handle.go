@@ -147,17 +147,16 @@ func (s *Session) finish(n uint64, err error) {
 		s.cut(Unstored, fmt.Errorf("store message: %w", err))
 		return
 	}
-	s.mu.Lock()
-	err = s.acknowledge(n)
-	s.mu.Unlock()
-	if err != nil {
+	if err := s.acknowledge(n); err != nil {
 		s.cut(Slow, err)
 	}
 }
 
 // acknowledge notes that message n is stored and queues what may now be
-// acknowledged. An error says that the device does not read. s.mu is held.
+// acknowledged. An error says that the device does not read.
 func (s *Session) acknowledge(n uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}

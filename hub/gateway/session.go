@@ -204,6 +204,7 @@ func (s *Session) isClosed() bool {
 func (s *Session) run(ctx context.Context, rest []byte) {
 	defer s.end(ctx)
 	defer s.recover(ctx)
+	defer time.AfterFunc(time.Until(s.ends()), func() { s.cut(Expired, nil) }).Stop()
 	err := s.connack(&mqtt.Connack{SessionPresent: s.Resumed()})
 	if err == nil {
 		err = s.extend()
@@ -227,6 +228,18 @@ func (s *Session) begin() {
 	for _, sub := range subs {
 		s.g.cfg.Observer.Subscribed(s, sub.Filter)
 	}
+}
+
+// ends is when the first of the certificates that the device showed ends.
+func (s *Session) ends() time.Time {
+	chain := s.conn.ConnectionState().PeerCertificates
+	end := chain[0].NotAfter
+	for _, c := range chain[1:] {
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
 }
 
 // recover, deferred, ends the session for a fault of ours: the hub goes on.
@@ -386,6 +399,7 @@ const maxRecord = 4 << 10
 // flush writes what waits until nothing does. It ends then: an idle session
 // has no writer.
 func (s *Session) flush() {
+	defer s.recover(context.Background())
 	var spare []byte
 	for {
 		s.mu.Lock()

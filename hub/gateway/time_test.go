@@ -85,6 +85,34 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
+// TestSessionEndsWithItsCertificate keeps a session busy beyond the end of the
+// certificate that opened it.
+func TestSessionEndsWithItsCertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, a := newPipes(), newAuthority(t)
+		b := startOn(t, l, a, &fakeHub{})
+		d := newClient(t, l.dial(t), a.clientTLS(a.device(t, "pump-01")))
+		ends := time.Now().Add(time.Hour) // as the authority makes them
+		d.send(&mqtt.Connect{ClientID: "pump-01", Clean: true, KeepAlive: 60,
+			Will: &mqtt.Will{Topic: "devices/pump-01/messages/events/", Payload: []byte("gone")}})
+		expect[*mqtt.Connack](d)
+		for time.Until(ends) > time.Minute {
+			time.Sleep(time.Minute)
+			d.alive()
+		}
+		d.conn.SetReadDeadline(time.Time{})
+		d.conn.Read(make([]byte, 1)) // until the hub closes
+		if late := time.Since(ends); late != 0 {
+			t.Errorf("closed %v after its certificate ended", late)
+		}
+		b.hub.awaitClosed(t, gateway.Expired, "")
+		if len(b.hub.messages) > 0 {
+			t.Error("the will was stored for a certificate that had ended")
+		}
+		b.stop()
+	})
+}
+
 // A peer that stops on its way to a session is closed in time.
 func TestConnectDeadlines(t *testing.T) {
 	for _, c := range []struct {

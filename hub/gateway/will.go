@@ -92,7 +92,7 @@ func (s *Session) lastWill(ctx context.Context, cause Cause, mode access.Mode) {
 	if w == nil || mode != access.Full {
 		return
 	}
-	if cause == Left || cause == Revoked || cause == Shutdown {
+	if cause == Left || cause == Revoked || cause == Expired || cause == Shutdown {
 		return
 	}
 	next, replaced := s.g.reg.successor(s)

@@ -53,7 +53,10 @@ type ESTConfig struct {
 	// Authenticate says which device is at the other end, from the connection's
 	// client certificate, or refuses it with a fault.
 	Authenticate func(*http.Request) (pki.Peer, error)
-	Log          *slog.Logger
+	// Refused is told of each request of an authenticated device that gets no
+	// certificate, and why.
+	Refused func(r *http.Request, peer pki.Peer, err error)
+	Log     *slog.Logger
 }
 
 // EST serves RFC 7030 under /.well-known/est/: cacerts, csrattrs, simpleenroll
@@ -68,8 +71,8 @@ type EST struct {
 
 // NewEST makes the handler.
 func NewEST(cfg ESTConfig) (*EST, error) {
-	if cfg.Issuer == nil || cfg.Gate == nil || cfg.Authenticate == nil || cfg.Log == nil {
-		return nil, errors.New("EST: Issuer, Gate, Authenticate and Log are required")
+	if cfg.Issuer == nil || cfg.Gate == nil || cfg.Authenticate == nil || cfg.Refused == nil || cfg.Log == nil {
+		return nil, errors.New("EST: Issuer, Gate, Authenticate, Refused and Log are required")
 	}
 	e := &EST{cfg: cfg, mux: http.NewServeMux()}
 	var err error
@@ -122,25 +125,32 @@ func (e *EST) enroll(again bool) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer, err := e.cfg.Authenticate(r)
-		if err == nil && (!slices.Contains(allowed, peer.Class) || peer.Device == "") {
-			err = fault.New(fault.Denied, "%s takes no %s certificate", r.URL.Path, peer.Class)
-		}
 		if err != nil {
 			e.refuse(w, 0, err, peer)
 			return
 		}
-		csr, status, err := readCSR(w, r)
+		answer, status, err := e.serve(w, r, peer, allowed, again)
 		if err != nil {
+			e.cfg.Refused(r, peer, err)
 			e.refuse(w, status, err, peer)
-			return
-		}
-		answer, err := e.certify(r.Context(), peer, csr, again)
-		if err != nil {
-			e.refuse(w, 0, err, peer)
 			return
 		}
 		e.answer(w, "application/pkcs7-mime; smime-type=certs-only", answer)
 	})
+}
+
+// serve answers a request of an authenticated device. status is set where HTTP
+// has a better one than the kind of the error.
+func (e *EST) serve(w http.ResponseWriter, r *http.Request, peer pki.Peer, allowed []pki.Class, again bool) (answer []byte, status int, err error) {
+	if !slices.Contains(allowed, peer.Class) || peer.Device == "" {
+		return nil, 0, fault.New(fault.Denied, "%s takes no %s certificate", r.URL.Path, peer.Class)
+	}
+	csr, status, err := readCSR(w, r)
+	if err != nil {
+		return nil, status, err
+	}
+	answer, err = e.certify(r.Context(), peer, csr, again)
+	return answer, 0, err
 }
 
 // certify checks the request, asks the gate and issues.

@@ -51,6 +51,7 @@ func newEST(t *testing.T) *estBench {
 	trust := must(pki.NewTrust(b.Anchors(pki.Birth, pki.Operational)...))(t)
 	est := must(issuer.NewEST(issuer.ESTConfig{
 		Issuer: b.Issuer, Gate: b.gate, Log: slog.New(slog.DiscardHandler),
+		Refused: func(*http.Request, pki.Peer, error) {},
 		Authenticate: func(r *http.Request) (pki.Peer, error) {
 			peer, err := tlspolicy.Peer(r.TLS, trust, b.clock())
 			if err != nil {

@@ -89,7 +89,9 @@ func (i *Issuer) issueBy(ctx context.Context, ca *pki.Authority, leaf pki.Leaf, 
 	}
 	i.cfg.Log.InfoContext(ctx, "certificate issued", "class", class, "name", told.Name, "serial", told.Serial, "until", told.NotAfter)
 	if i.cfg.Issued != nil {
-		i.cfg.Issued(ctx, told)
+		if err := i.cfg.Issued(ctx, told); err != nil {
+			return nil, fmt.Errorf("%s certificate %s for %q is withheld: %w", class, told.Serial, told.Name, err)
+		}
 	}
 	return []*x509.Certificate{cert, ca.Cert}, nil
 }

@@ -6,7 +6,7 @@
 //   - The root's key is never here: Init writes it to a file of the caller's
 //     choice and nowhere else.
 //   - A certificate leaves the issuer only after it, and its key, are recorded
-//     and fsynced.
+//     and fsynced, and whoever has to know of it does.
 //   - A public key is certified once. Every renewal needs a new key, and a key
 //     that any device has shown before is refused.
 //   - What may be issued to whom is not decided here: the caller has admitted
@@ -47,8 +47,9 @@ type Config struct {
 	Now         func() time.Time // default time.Now
 
 	// Issued, if set, is told of each certificate after it was recorded and
-	// before it is returned: for evidence and the ledger.
-	Issued func(context.Context, Issued)
+	// before it is returned: for evidence and the ledger. On an error of it
+	// nobody gets the certificate.
+	Issued func(context.Context, Issued) error
 	// Revoked, if set, is told of each revocation after it was recorded.
 	Revoked func(context.Context, Revoked)
 }

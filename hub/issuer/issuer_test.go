@@ -83,10 +83,11 @@ func (b *bench) open(t testing.TB) *issuer.Issuer {
 	return must(issuer.New(issuer.Config{
 		Dir: b.dir, Secret: seal(t), Store: b.store, Log: slog.New(slog.DiscardHandler), Now: b.clock,
 		URL: "https://localhost:8443",
-		Issued: func(_ context.Context, i issuer.Issued) {
+		Issued: func(_ context.Context, i issuer.Issued) error {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.issued = append(b.issued, i)
+			return nil
 		},
 		Revoked: func(_ context.Context, r issuer.Revoked) {
 			b.mu.Lock()
@@ -439,11 +440,25 @@ func TestNoRecordNoCertificate(t *testing.T) {
 	told := false
 	i := must(issuer.New(issuer.Config{
 		Dir: b.dir, Secret: seal(t), Store: full{b.store}, Log: slog.New(slog.DiscardHandler),
-		Issued: func(context.Context, issuer.Issued) { told = true },
+		Issued: func(context.Context, issuer.Issued) error { told = true; return nil },
 	}))(t)
 	chain, err := i.IssueBirth(t.Context(), "pump-01", "pumps", newCSR(t, "pump-01"))
 	if err == nil || chain != nil || told || fault.Of(err) != fault.Internal {
 		t.Errorf("got %v, %v, told %t", chain, err, told)
+	}
+}
+
+// TestCertificateThatNobodyKnowsOfIsWithheld: what the ledger did not take is
+// not handed out.
+func TestCertificateThatNobodyKnowsOfIsWithheld(t *testing.T) {
+	b := newBench(t)
+	i := must(issuer.New(issuer.Config{
+		Dir: b.dir, Secret: seal(t), Store: b.store, Log: slog.New(slog.DiscardHandler),
+		Issued: func(context.Context, issuer.Issued) error { return errors.New("ledger is full") },
+	}))(t)
+	chain, err := i.IssueOperational(t.Context(), "pump-01", newCSR(t, "pump-01"), time.Hour)
+	if err == nil || chain != nil || fault.Of(err) != fault.Internal {
+		t.Errorf("got %v, %v", chain, err)
 	}
 }
 

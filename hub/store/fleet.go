@@ -143,7 +143,7 @@ func (f Fleet) SaveEvents(ctx context.Context, es []fleet.Event) error {
 
 // DropEvents forgets the events up to a number: the ledger has them.
 func (f Fleet) DropEvents(ctx context.Context, upTo int64) error {
-	_, err := f.s.write.ExecContext(ctx, `DELETE FROM fleet_event WHERE number <= ?`, upTo)
+	_, err := f.s.exec(ctx, `DELETE FROM fleet_event WHERE number <= ?`, upTo)
 	if err != nil {
 		return fmt.Errorf("drop events: %w", err)
 	}

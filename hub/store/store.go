@@ -8,11 +8,16 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // and the driver of that name
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"holdfast/fault"
 )
 
 //go:embed schema/*.sql
@@ -28,6 +33,11 @@ type Store struct {
 // Open opens or makes the SQLite database at path and brings its schema up to
 // date.
 func Open(ctx context.Context, path string) (*Store, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // SQLite itself would let others read it
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	f.Close()
 	write, err := sql.Open("sqlite", dsn(path, "immediate"))
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -102,11 +112,29 @@ func apply(ctx context.Context, tx *sql.Tx, name string) error {
 func (s *Store) tx(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return unavailable(err)
 	}
 	defer tx.Rollback()
 	if err := f(tx); err != nil {
-		return err
+		return unavailable(err)
 	}
-	return tx.Commit()
+	return unavailable(tx.Commit())
+}
+
+// exec is tx for one statement.
+func (s *Store) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	res, err := s.write.ExecContext(ctx, query, args...)
+	return res, unavailable(err)
+}
+
+// unavailable gives what a disk that is full or fails does its kind: it is no
+// fault of ours, and worth asking again later.
+func unavailable(err error) error {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch e.Code() & 0xff { // the rest of the code says more of the cause
+		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
+			return fault.Hide(fault.Unavailable, "the hub cannot store anything now", err)
+		}
+	}
+	return err
 }

@@ -29,7 +29,7 @@ const (
 
 // AddReference implements verifier.Store.
 func (v Verifier) AddReference(ctx context.Context, r appraise.Reference) error {
-	_, err := v.s.write.ExecContext(ctx, `INSERT INTO verifier_reference (grp, pcr, digest, kind, name, version)
+	_, err := v.s.exec(ctx, `INSERT INTO verifier_reference (grp, pcr, digest, kind, name, version)
 		VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (grp, pcr, digest)
 		DO UPDATE SET kind = excluded.kind, name = excluded.name, version = excluded.version`,
 		string(r.Group), r.PCR, r.Digest.String(), string(r.Kind), r.Name, r.Version)
@@ -38,7 +38,7 @@ func (v Verifier) AddReference(ctx context.Context, r appraise.Reference) error 
 
 // RemoveReference implements verifier.Store.
 func (v Verifier) RemoveReference(ctx context.Context, group identity.Group, digest identity.Digest) error {
-	res, err := v.s.write.ExecContext(ctx, `DELETE FROM verifier_reference WHERE grp = ? AND digest = ?`, string(group), digest.String())
+	res, err := v.s.exec(ctx, `DELETE FROM verifier_reference WHERE grp = ? AND digest = ?`, string(group), digest.String())
 	if err != nil {
 		return err
 	}
@@ -134,9 +134,9 @@ func remember(ctx context.Context, tx *sql.Tx, a verifier.Appraisal, version int
 // certified records the next key, and forgets old ones.
 func certified(ctx context.Context, tx *sql.Tx, a verifier.Appraisal) error {
 	at := a.Result.Time
-	_, err := tx.ExecContext(ctx, `INSERT INTO verifier_key (device, key, certified_at) VALUES (?, ?, ?)
-		ON CONFLICT (device, key) DO UPDATE SET certified_at = excluded.certified_at`,
-		string(a.Device), a.NextKey.String(), at.UnixMicro())
+	_, err := tx.ExecContext(ctx, `INSERT INTO verifier_key (device, key, ak, certified_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT (device, key) DO UPDATE SET ak = excluded.ak, certified_at = excluded.certified_at`,
+		string(a.Device), a.NextKey.String(), a.AK.String(), at.UnixMicro())
 	if err != nil {
 		return err
 	}
@@ -172,10 +172,10 @@ func keep(ctx context.Context, tx *sql.Tx, a verifier.Appraisal) error {
 }
 
 // Certified implements verifier.Store.
-func (v Verifier) Certified(ctx context.Context, device identity.Device, key identity.Digest, since time.Time) (bool, error) {
+func (v Verifier) Certified(ctx context.Context, device identity.Device, ak, key identity.Digest, since, until time.Time) (bool, error) {
 	var n int
-	err := v.s.read.QueryRowContext(ctx, `SELECT count(*) FROM verifier_key WHERE device = ? AND key = ? AND certified_at >= ?`,
-		string(device), key.String(), since.UnixMicro()).Scan(&n)
+	err := v.s.read.QueryRowContext(ctx, `SELECT count(*) FROM verifier_key WHERE device = ? AND ak = ? AND key = ? AND certified_at BETWEEN ? AND ?`,
+		string(device), ak.String(), key.String(), since.UnixMicro(), until.UnixMicro()).Scan(&n)
 	if err != nil {
 		return false, fmt.Errorf("certified key of %s: %w", device, err)
 	}

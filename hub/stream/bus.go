@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,9 @@ type Bus struct {
 
 const requestTimeout = 10 * time.Second
 
+// failed is the header of the answer where the handler panicked.
+const failed = "Holdfast-Failed"
+
 // notHeld is the header of the answer of a process without the session.
 const notHeld = "Holdfast-Not-Held"
 
@@ -65,6 +69,8 @@ func (b *Bus) Request(ctx context.Context, device identity.Device, verb string, 
 		return nil, fault.Hide(fault.Unavailable, "the session did not answer in time", err)
 	case err != nil:
 		return nil, fmt.Errorf("request %s of %s: %w", verb, device, err)
+	case msg.Header.Get(failed) != "":
+		return nil, fmt.Errorf("request %s of %s: handler panicked: %s", verb, device, msg.Header.Get(failed))
 	case msg.Header.Get(notHeld) != "":
 		return nil, fault.New(fault.NotFound, "device %s is offline", device)
 	}
@@ -126,8 +132,14 @@ func (b *Bus) Serve(ctx context.Context, handle Handler) error {
 }
 
 func answer(msg *nats.Msg, handle Handler) {
-	token, verb, _ := strings.Cut(strings.TrimPrefix(msg.Subject, "device."), ".")
 	reply := nats.NewMsg(msg.Reply)
+	defer func() {
+		if p := recover(); p != nil { // the requester logs it
+			reply.Header.Set(failed, strconv.Quote(fmt.Sprint(p)))
+		}
+		_ = msg.RespondMsg(reply) // who asked finds out by its deadline
+	}()
+	token, verb, _ := strings.Cut(strings.TrimPrefix(msg.Subject, "device."), ".")
 	device, err := parseSubject(token)
 	handled := false
 	if err == nil {
@@ -136,7 +148,6 @@ func answer(msg *nats.Msg, handle Handler) {
 	if !handled {
 		reply.Header.Set(notHeld, "1")
 	}
-	_ = msg.RespondMsg(reply) // who asked finds out by its deadline
 }
 
 // parseSubject is the inverse of identity.Device.Subject.

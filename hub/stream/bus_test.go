@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -89,5 +90,44 @@ func TestBusKeepsDevicesApart(t *testing.T) {
 	wg.Wait()
 	if want := []string{"0", "1", "2", "last"}; !slices.Equal(order, want) {
 		t.Errorf("order %v", order)
+	}
+}
+
+// TestHandlerThatPanicsFailsItsRequest and no other.
+func TestHandlerThatPanicsFailsItsRequest(t *testing.T) {
+	s, _ := start(t, stream.Config{Dir: t.TempDir()})
+	b := s.Bus()
+	serve(t, b, func(d identity.Device, _ string, _ []byte) ([]byte, bool) {
+		if d == "bad" {
+			panic("an index\r\nout of range")
+		}
+		return []byte("done"), true
+	})
+	for range 3 {
+		if _, err := b.Request(t.Context(), "bad", stream.VerbRevoke, nil); fault.Of(err) != fault.Internal || !strings.Contains(err.Error(), "out of range") {
+			t.Errorf("error %v", err)
+		}
+		if got, err := b.Request(t.Context(), "good", stream.VerbRevoke, nil); err != nil || string(got) != "done" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}
+
+// TestAnswerThatPanicsStopsNobody: the messages around it are answered for.
+func TestAnswerThatPanicsStopsNobody(t *testing.T) {
+	s, _ := start(t, stream.Config{Dir: t.TempDir()})
+	answers := make(chan error, 8)
+	for n := range 8 {
+		s.Append(message("pump-01", n), func(err error) {
+			if n%3 == 1 {
+				panic("no room")
+			}
+			answers <- err
+		})
+	}
+	for range 5 {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
 	}
 }

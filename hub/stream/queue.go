@@ -1,6 +1,9 @@
 package stream
 
 import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 
 	"holdfast/fault"
@@ -19,9 +22,23 @@ type group struct {
 	done []func(error)
 }
 
-func (g *group) finish(err error) {
-	for _, done := range g.done {
-		done(err)
+// finish tells everybody. Whoever panics at that is its own loss: the committer
+// goes on.
+func (g *group) finish(err error, log *slog.Logger) {
+	for told := 0; told < len(g.done); told++ {
+		g.tell(&told, err, log)
+	}
+}
+
+// tell tells those from told on, and stops at one that panics.
+func (g *group) tell(told *int, err error, log *slog.Logger) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("panic at the answer for a message", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	for ; *told < len(g.done); *told++ {
+		g.done[*told](err)
 	}
 }
 
@@ -32,6 +49,7 @@ type queue struct {
 	limit int // bytes that may wait
 	group int // bytes of one group
 	wake  chan struct{}
+	log   *slog.Logger
 
 	mu      sync.Mutex
 	bytes   int
@@ -40,8 +58,8 @@ type queue struct {
 	refused error // why nothing is taken at present
 }
 
-func newQueue(limit, group int) *queue {
-	return &queue{limit: limit, group: group, wake: make(chan struct{}, 1)}
+func newQueue(limit, group int, log *slog.Logger) *queue {
+	return &queue{limit: limit, group: group, wake: make(chan struct{}, 1), log: log}
 }
 
 // add encodes m into the last group.
@@ -115,6 +133,6 @@ func (q *queue) refuse(err error) {
 // fail tells everyone who waits.
 func (q *queue) fail(err error) {
 	for g := q.take(); g != nil; g = q.take() {
-		g.finish(err)
+		g.finish(err, q.log)
 	}
 }

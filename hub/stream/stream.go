@@ -111,7 +111,7 @@ func New(ctx context.Context, cfg Config) (*Stream, error) {
 	if err := s.start(); err != nil {
 		return nil, err
 	}
-	s.queue = newQueue(cfg.MaxQueue, min(maxGroupBytes, s.server.payload()-maxHeader))
+	s.queue = newQueue(cfg.MaxQueue, min(maxGroupBytes, s.server.payload()-maxHeader), cfg.Log)
 	if err := s.open(ctx); err != nil {
 		s.server.stop()
 		return nil, err
@@ -233,10 +233,10 @@ func (s *Stream) commitAll() error {
 	for g := s.queue.take(); g != nil; g = s.queue.take() {
 		err := s.commit(g.buf)
 		if err != nil {
-			g.finish(fault.Hide(fault.Unavailable, "the hub cannot store messages now", err))
+			g.finish(fault.Hide(fault.Unavailable, "the hub cannot store messages now", err), s.cfg.Log)
 			return err
 		}
-		g.finish(nil)
+		g.finish(nil, s.cfg.Log)
 		s.queue.recycle(g)
 	}
 	return nil

@@ -27,8 +27,8 @@ type Store interface {
 	// transaction. It is a fault of kind Conflict where the memory is not of
 	// that version any more: another appraisal came between.
 	SaveAppraisal(ctx context.Context, a Appraisal, version int64) error
-	// Certified reports whether a key was certified at or after a time.
-	Certified(ctx context.Context, device identity.Device, key identity.Digest, since time.Time) (bool, error)
+	// Certified reports whether an AK certified a key between two times.
+	Certified(ctx context.Context, device identity.Device, ak, key identity.Digest, since, until time.Time) (bool, error)
 	// Latest returns the newest appraisal of a device, or a fault of kind
 	// NotFound.
 	Latest(ctx context.Context, device identity.Device) (Appraisal, error)

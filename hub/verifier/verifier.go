@@ -196,10 +196,16 @@ func (v *Verifier) refused(ctx context.Context, device identity.Device, now time
 	}
 }
 
-// Certified reports whether the device's AK certified a key in evidence that
-// verified within the last age.
+// Certified reports whether the AK that the device has now certified a key in
+// evidence that verified within the last age. Evidence from the future, seen
+// before the hub's clock was set back, does not count.
 func (v *Verifier) Certified(ctx context.Context, device identity.Device, key identity.Digest, age time.Duration) (bool, error) {
-	return v.cfg.Store.Certified(ctx, device, key, v.cfg.Now().Add(-age))
+	a, err := v.cfg.Attesters.Attester(ctx, device)
+	if err != nil {
+		return false, fmt.Errorf("certified key of %s: %w", device, err)
+	}
+	now := v.cfg.Now()
+	return v.cfg.Store.Certified(ctx, device, identity.Sum(a.AK), key, now.Add(-age), now)
 }
 
 // Latest returns the newest appraisal of a device, or a fault of kind NotFound.

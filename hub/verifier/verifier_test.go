@@ -33,6 +33,7 @@ type registry struct {
 	facts     map[identity.Device]appraise.Facts
 	ledger    []string
 	broken    error // of Report
+	full      error // of Record
 }
 
 func (r *registry) Attester(_ context.Context, d identity.Device) (verifier.Attester, error) {
@@ -58,6 +59,9 @@ func (r *registry) Report(_ context.Context, d identity.Device, rows []measure.R
 func (r *registry) Record(_ context.Context, kind string, d identity.Device, details any) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.full != nil {
+		return r.full
+	}
 	b, err := json.Marshal(details)
 	r.ledger = append(r.ledger, fmt.Sprintf("%s %s %s", kind, d, b))
 	return err
@@ -207,9 +211,24 @@ func TestCertifiedKeyIsGoodForItsTime(t *testing.T) {
 	if !certified(pump, key) {
 		t.Error("the key is not certified")
 	}
+	h.attesters["pump-02"] = h.attesters[pump]
 	if certified("pump-02", key) || certified(pump, identity.Digest{}) {
 		t.Error("another device's or another key is certified")
 	}
+	if _, err := h.Certified(t.Context(), "pump-03", key, 10*time.Minute); fault.Of(err) != fault.Denied {
+		t.Errorf("of a device that cannot attest: %v", err)
+	}
+	own := h.attesters[pump]
+	h.enrol(pump, []byte("the AK of a later birth"))
+	if certified(pump, key) {
+		t.Error("the word of an AK that was superseded counts")
+	}
+	h.attesters[pump] = own
+	h.now = h.now.Add(-time.Hour)
+	if certified(pump, key) {
+		t.Error("evidence from the future counts, after the clock was set back")
+	}
+	h.now = h.now.Add(time.Hour)
 	h.now = h.now.Add(10*time.Minute + time.Microsecond)
 	if certified(pump, key) {
 		t.Error("the key is certified for longer than asked")
@@ -548,5 +567,31 @@ func TestReferences(t *testing.T) {
 func TestNewWantsItsParts(t *testing.T) {
 	if _, err := verifier.New(verifier.Config{}); err == nil {
 		t.Error("a verifier of nothing")
+	}
+}
+
+// TestReferencesNeverChangeWithoutARecord: when the ledger takes nothing, what
+// firmware is good stays what it was.
+func TestReferencesNeverChangeWithoutARecord(t *testing.T) {
+	h := newHub(t)
+	references := func() []operator.Reference {
+		refs, err := h.References(t.Context(), "pumps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return refs
+	}
+	before := references()
+	h.full = errors.New("ledger is full")
+	again := before[1]
+	again.Digest = identity.Sum([]byte("an evil image"))
+	if err := h.AddReference(t.Context(), "ops", again); err == nil {
+		t.Error("added without a record")
+	}
+	if err := h.RemoveReference(t.Context(), "ops", "pumps", before[1].Digest); err == nil {
+		t.Error("removed without a record")
+	}
+	if after := references(); !slices.Equal(after, before) {
+		t.Errorf("references are %+v, were %+v", after, before)
 	}
 }

@@ -6,7 +6,6 @@
 package backoff
 
 import (
-	"context"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -48,14 +47,3 @@ func (b *Backoff) Next() time.Duration {
 
 // Reset forgets the failures, after a success.
 func (b *Backoff) Reset() { b.attempt = 0 }
-
-// Wait counts a failure and waits. It returns the error of ctx if that ends
-// first.
-func (b *Backoff) Wait(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(b.Next()):
-		return nil
-	}
-}

@@ -1,9 +1,7 @@
 package backoff_test
 
 import (
-	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"holdfast/internal/backoff"
@@ -47,19 +45,4 @@ func TestResetForgetsFailures(t *testing.T) {
 	if d := b.Next(); d > time.Second {
 		t.Errorf("first delay after a reset is %v", d)
 	}
-}
-
-func TestWaitEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		b := backoff.New(backoff.Policy{Base: time.Hour, Cap: time.Hour})
-		start := time.Now()
-		if err := b.Wait(ctx); err != nil || time.Since(start) > time.Hour {
-			t.Errorf("wait: %v after %v", err, time.Since(start))
-		}
-		cancel()
-		if err := b.Wait(ctx); err == nil {
-			t.Error("wait ignored its ended context")
-		}
-	})
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -22,37 +21,6 @@ import (
 	"holdfast/iothub"
 	"holdfast/ledger"
 )
-
-// keeper builds the program that the tests drive, once.
-var keeper = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "holdfast-keeper-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "keeper")
-	out, err := exec.Command("go", "build", "-o", path, "holdfast/test/durability/keeper").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build keeper: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := keeper(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
-}
-
-func keeperPath(t testing.TB) string {
-	t.Helper()
-	path, err := keeper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // runAndKill runs keeper, kills it after a while, and returns the lines that
 // it printed. The while begins with the first line, or with the start.

@@ -149,6 +149,9 @@ func checkHealthy(t *testing.T, d operator.Device) {
 		if r.Verdict != want {
 			t.Errorf("%s: %s is %s (%s), want %s", d.ID, r.Measure, r.Verdict, r.Reason, want)
 		}
+		if r.Time.IsZero() {
+			t.Errorf("%s: %s has no time", d.ID, r.Measure)
+		}
 		if r.Reason == "" {
 			t.Errorf("%s: %s gives no reason", d.ID, r.Measure)
 		}

@@ -38,15 +38,6 @@ type house struct {
 	key    *ecdsa.PrivateKey
 }
 
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
 
 // newHouse runs a hub; enable, if any, is done between init and start.
 func newHouse(t *testing.T, enable ...func(dir, out string) error) *house {
