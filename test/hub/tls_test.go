@@ -204,7 +204,7 @@ func TestClientsThatBreakMQTT(t *testing.T) {
 	}
 	t.Run("cut off in the middle", func(t *testing.T) {
 		s := must(w.mqtt(w.healthy.ldevid))(t)
-		if _, err := io.WriteString(s.conn, string(hello[:7])); err != nil {
+		if _, err := s.conn.Write(hello[:7]); err != nil {
 			t.Fatal(err)
 		}
 		s.close()
