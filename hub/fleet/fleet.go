@@ -84,6 +84,8 @@ type Fleet struct {
 	live      map[identity.Device]live
 	records   map[identity.Device]Record
 	groups    map[identity.Group]operator.Group
+	cas       []authority // nil: to be read
+	casEpoch  uint64      // counts the changes of authorities
 	strangers strangers
 }
 
