@@ -102,6 +102,9 @@ func (f enrollmentFlags) into(e *operator.Enrollment) error {
 		if err != nil {
 			return fmt.Errorf("certificate %s: %w", name, err)
 		}
+		if cert.Subject.CommonName != e.ID {
+			return fmt.Errorf("certificate %s is of %q, not of %s", name, cert.Subject.CommonName, e.ID)
+		}
 		e.Certificates = append(e.Certificates, identity.Sum(cert.Raw))
 	}
 	return nil

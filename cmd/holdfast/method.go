@@ -62,5 +62,5 @@ func answerText(b json.RawMessage) string {
 	if string(b) == "null" {
 		return "-"
 	}
-	return string(b)
+	return printable(b)
 }

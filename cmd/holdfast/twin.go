@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +40,7 @@ func twinShowCmd(io stdio) *cobra.Command {
 
 func showTwin(io stdio, asJSON bool, t operator.Twin) error {
 	return show(io.Out, asJSON, t, func(w writer) {
-		fmt.Fprintf(w, "device\t%s\netag\t%s\ntags\t%s\ndesired\t%s\nreported\t%s\n", t.Device, t.ETag, t.Tags, t.Desired, t.Reported)
+		fmt.Fprintf(w, "device\t%s\netag\t%s\ntags\t%s\ndesired\t%s\nreported\t%s\n", t.Device, t.ETag, printable(t.Tags), printable(t.Desired), printable(t.Reported))
 	})
 }
 
@@ -120,4 +121,18 @@ func changeTwin(io stdio, cmd *cobra.Command, id string, in operator.SetTwin, re
 		return fmt.Errorf("change the twin of %s: %w", id, err)
 	}
 	return showTwin(io, asJSON, t)
+}
+
+// printable shows JSON on a terminal: what JSON leaves as it is and a terminal
+// would obey (DEL and the C1 controls) is escaped.
+func printable(b json.RawMessage) string {
+	var out strings.Builder
+	for _, r := range string(b) {
+		if r >= 0x7f && r < 0xa0 {
+			fmt.Fprintf(&out, `\u%04x`, r)
+			continue
+		}
+		out.WriteRune(r)
+	}
+	return out.String()
 }

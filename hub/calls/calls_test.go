@@ -97,6 +97,12 @@ func (b *bench) last() published {
 	return b.got[len(b.got)-1]
 }
 
+// pass lets time pass, and what happens meanwhile.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func run(t *testing.T, f func(t *testing.T, b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{online: true, inboxes: map[string]chan []byte{}}
@@ -173,11 +179,11 @@ func TestCallWaitsForTheDeviceToConnect(t *testing.T) {
 			t.Errorf("%s after %s", r, time.Since(start))
 		}
 		out := b.call(t, operator.CallMethod{Connect: 5, Timeout: 1})
-		time.Sleep(4 * time.Second)
+		pass(4 * time.Second)
 		b.mu.Lock()
 		b.online = true
 		b.mu.Unlock()
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		b.Answered("d", iothub.MethodResult{Status: 1, RequestID: b.last().topic.RequestID}, nil)
 		if r := <-out; r != "1 null" {
 			t.Error(r)

@@ -2,8 +2,12 @@ package fleet
 
 import (
 	"context"
+	"crypto/x509"
+	"fmt"
 
 	"holdfast/identity"
+	"holdfast/operator"
+	"holdfast/pki"
 )
 
 // maxRecords bounds how many records are kept in memory, some 6 KiB each.
@@ -49,4 +53,49 @@ func (f *Fleet) keep(r Record) {
 		}
 	}
 	f.records[r.ID] = r
+}
+
+// authority is a registered authority with its certificate.
+type authority struct {
+	operator.CA
+	cert *x509.Certificate
+}
+
+// authorities returns the registered authorities: from memory where they were
+// read since saveCA last changed them, as each connection of a maker's device
+// asks for them. What is in memory is never changed itself.
+func (f *Fleet) authorities(ctx context.Context) ([]authority, error) {
+	f.mu.Lock()
+	as, epoch := f.cas, f.casEpoch
+	f.mu.Unlock()
+	if as != nil {
+		return as, nil
+	}
+	cas, err := f.cfg.Store.CAs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	as = make([]authority, 0, len(cas))
+	for _, ca := range cas {
+		cert, err := pki.ParseCert([]byte(ca.PEM))
+		if err != nil {
+			return nil, fmt.Errorf("registered authority %s: %w", ca.Name, err)
+		}
+		as = append(as, authority{ca, cert})
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.casEpoch == epoch {
+		f.cas = as
+	}
+	return as, nil
+}
+
+// saveCA writes an authority; whoever asks from now on reads it anew.
+func (f *Fleet) saveCA(ctx context.Context, ca operator.CA, es []Event) error {
+	err := f.cfg.Store.SaveCA(ctx, ca, es)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cas, f.casEpoch = nil, f.casEpoch+1
+	return err
 }

@@ -88,6 +88,8 @@ type Fleet struct {
 	live      map[identity.Device][]live // in the order in which they were told
 	records   map[identity.Device]Record
 	groups    map[identity.Group]operator.Group
+	cas       []authority // nil: to be read
+	casEpoch  uint64      // counts the changes of authorities
 	strangers strangers
 	refused   refused
 }

@@ -200,7 +200,7 @@ func (f *Fleet) AddCA(ctx context.Context, by string, ca operator.CA) (operator.
 	ca.Subject, ca.NotAfter, ca.PEM = cert.Subject.String(), cert.NotAfter.UTC(), string(pki.EncodeCerts(cert))
 	event := Event{Kind: KindCA, Details: map[string]any{"by": by, "name": ca.Name, "kind": ca.Kind, "class": ca.Class,
 		"subject": ca.Subject, "sha256": identity.Sum(cert.Raw)}}
-	if err := f.cfg.Store.SaveCA(ctx, ca, []Event{event}); err != nil {
+	if err := f.saveCA(ctx, ca, []Event{event}); err != nil {
 		return operator.CA{}, err
 	}
 	f.handOver(ctx)
@@ -262,7 +262,7 @@ func (f *Fleet) VerifyCA(ctx context.Context, by, name string, proof operator.Pr
 		ca.Challenge, ca.Verified = "", f.now()
 		es = []Event{{Kind: KindVerifyCA, Details: map[string]any{"by": by, "name": ca.Name, "sha256": identity.Sum(cert.Raw)}}}
 	}
-	if err := f.cfg.Store.SaveCA(ctx, ca, es); err != nil {
+	if err := f.saveCA(ctx, ca, es); err != nil {
 		return operator.CA{}, err
 	}
 	f.handOver(ctx)
@@ -328,19 +328,14 @@ func (f *Fleet) EndorsementRoots(ctx context.Context) ([]birth.Root, error) {
 
 // eachCA calls do with each authority of a kind.
 func (f *Fleet) eachCA(ctx context.Context, kind string, do func(operator.CA, *x509.Certificate)) error {
-	cas, err := f.cfg.Store.CAs(ctx)
+	as, err := f.authorities(ctx)
 	if err != nil {
 		return err
 	}
-	for _, ca := range cas {
-		if ca.Kind != kind {
-			continue
+	for _, a := range as {
+		if a.Kind == kind {
+			do(a.CA, a.cert)
 		}
-		cert, err := pki.ParseCert([]byte(ca.PEM))
-		if err != nil {
-			return fmt.Errorf("registered authority %s: %w", ca.Name, err)
-		}
-		do(ca, cert)
 	}
 	return nil
 }

@@ -141,7 +141,7 @@ func (g *Gateway) open(ctx context.Context, raw net.Conn, conn *tls.Conn, over s
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
 	s := &Session{g: g, door: d.Name, raw: raw, conn: conn, stream: over, id: rand.Text(), opened: time.Now()}
 	s.wake.L = &s.mu
-	s.in = mqtt.NewDecoder(mqtt.FromClient, ConnectLimit)
+	s.in = *mqtt.NewDecoder(mqtt.FromClient, ConnectLimit)
 	c, rest, err := s.readConnect()
 	if err != nil {
 		return s.refuse(codecCode(err), fmt.Errorf("read CONNECT: %w", err))

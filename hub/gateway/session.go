@@ -45,36 +45,36 @@ type Session struct {
 	silence  time.Duration
 	will     *will
 
+	// There are many sessions: fields stand so that small ones fill words.
 	version   mqtt.Version
 	clean     bool
 	assigned  bool   // the client left its id to us
-	expiry    uint32 // seconds for which the session is kept after its end
 	maxSent   uint16 // messages that the client takes before it acknowledges
-	maxPacket int    // bytes of a packet that it takes
+	expiry    uint32 // seconds for which the session is kept after its end
+	maxPacket uint32 // bytes of a packet that the client takes
 
-	arrival  uint64 // these two belong to the registry
-	promoted bool
-
-	in      *mqtt.Decoder // these belong to the reading goroutine
-	one     [1]byte
-	stored  bool // something is kept
-	aliases map[uint16]string
+	promoted bool // this and arrival belong to the registry
+	stored   bool // something is kept; the rest belongs to the reading goroutine
+	one      [1]byte
+	arrival  uint64
+	in       mqtt.Decoder
+	aliases  map[uint16]string
 
 	mu      sync.Mutex
-	wake    sync.Cond // signals room in unacked, or the end
-	live    bool      // CONNACK is sent
-	resumed bool      // it goes on with what was kept
+	live    bool // CONNACK is sent
+	resumed bool // it goes on with what was kept
 	closed  bool
+	modeSet bool // SetMode came before Admit returned
+	fixed   bool
+	writing bool      // flush runs
+	wake    sync.Cond // signals room in unacked, or the end
 	cause   Cause
 	err     error // says more about cause
 	mode    access.Mode
-	modeSet bool // SetMode came before Admit returned
-	fixed   bool
 	subs    []Subscription
 	sent    inflight
 	unacked window
 	out     []byte // packets that wait to be written
-	writing bool   // flush runs
 	work    *work
 }
 
@@ -379,7 +379,7 @@ func (s *Session) queue(p mqtt.Packet) (bool, error) {
 		return false, nil
 	}
 	out, err := mqtt.AppendTo(s.out, s.version, p)
-	if err != nil || len(out)-len(s.out) > s.maxPacket {
+	if err != nil || len(out)-len(s.out) > int(s.maxPacket) {
 		return false, nil // a topic or body of ours that MQTT or the client cannot take
 	}
 	if len(out) > maxQueued && len(s.out) > 0 {

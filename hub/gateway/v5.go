@@ -85,7 +85,7 @@ func (s *Session) goodbye(c Cause, err error) []byte {
 		return nil
 	}
 	b, err := mqtt.AppendTo(nil, mqtt.V5, &mqtt.Disconnect{Code: code, Properties: reasonText(err)})
-	if err != nil || len(b) > s.maxPacket {
+	if err != nil || len(b) > int(s.maxPacket) {
 		return nil
 	}
 	return b
@@ -133,7 +133,7 @@ func (s *Session) settings(c *mqtt.Connect) (mqtt.Code, error) {
 		s.maxSent = min(s.maxSent, uint16(n))
 	}
 	if n, ok := c.Properties.Number(mqtt.MaximumPacketSize); ok {
-		s.maxPacket = int(min(n, 1<<28))
+		s.maxPacket = min(n, s.maxPacket)
 	}
 	return mqtt.Accepted, nil
 }

@@ -173,6 +173,12 @@ func (b *bench) send(t *testing.T, body string, in operator.SendMessage) {
 	}
 }
 
+// pass lets time pass, and what happens meanwhile.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // run runs a test in a bubble of time.
 func run(t *testing.T, f func(t *testing.T, b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -246,15 +252,15 @@ func TestMessageIsSentAgainAfterItsLock(t *testing.T) {
 	run(t, func(t *testing.T, b *bench) {
 		b.send(t, "a", operator.SendMessage{Ack: "full"})
 		first := b.expect(t, "a")
-		time.Sleep(messages.Lock - 20*time.Second)
+		pass(messages.Lock - 20*time.Second)
 		b.expect(t)
-		time.Sleep(40 * time.Second)
+		pass(40 * time.Second)
 		b.expect(t, "a+")
 		first[0].done(nil) // late, and good all the same
 		if diff := cmp.Diff([]string{"a Success"}, b.fates(t)); diff != "" {
 			t.Error(diff)
 		}
-		time.Sleep(2 * messages.Lock)
+		pass(2 * messages.Lock)
 		b.expect(t)
 	})
 }
@@ -273,7 +279,7 @@ func TestMessageIsSentTenTimes(t *testing.T) {
 					times++
 				}
 			}
-			time.Sleep(messages.Lock)
+			pass(messages.Lock)
 		}
 		if times != messages.MaxDeliveries {
 			t.Errorf("sent %d times", times)
@@ -289,15 +295,15 @@ func TestMessageExpires(t *testing.T) {
 		b.connected(false)
 		b.send(t, "a", operator.SendMessage{Ack: "negative", Expires: 120})
 		b.send(t, "b", operator.SendMessage{Ack: "negative"})
-		time.Sleep(119 * time.Second)
+		pass(119 * time.Second)
 		if f := b.fates(t); f != nil {
 			t.Errorf("before its time: %v", f)
 		}
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		if diff := cmp.Diff([]string{"a Expired"}, b.fates(t)); diff != "" {
 			t.Error(diff)
 		}
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if diff := cmp.Diff([]string{"a Expired", "b Expired"}, b.fates(t)); diff != "" {
 			t.Error(diff)
 		}

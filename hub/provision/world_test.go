@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/big"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ type world struct {
 	maker  map[string]*x509.Certificate
 	issuer *issuer
 	twins  map[identity.Device]begun
+	mu     sync.Mutex
 	ledger []string
 	now    time.Time
 }
@@ -103,6 +105,8 @@ func (w *world) restart() {
 func (w *world) clock() time.Time { return w.now }
 
 func (w *world) Record(_ context.Context, kind string, id identity.Device, _ any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.ledger = append(w.ledger, kind+" "+string(id))
 	return nil
 }

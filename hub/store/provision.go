@@ -82,16 +82,19 @@ func (p Provision) Registration(ctx context.Context, id identity.Device) (provis
 		`SELECT doc FROM provision_registration WHERE device = ?`, id)
 }
 
-// SaveRegistration makes or replaces a device's registration.
+// SaveRegistration makes or replaces a device's registration. Devices register
+// together after an outage: they share the fsync.
 func (p Provision) SaveRegistration(ctx context.Context, r provision.Registration) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("save registration of %s: %w", r.Device, err)
 	}
-	_, err = p.s.write.ExecContext(ctx, `INSERT INTO provision_registration (doc, device) VALUES (?, ?)
-		ON CONFLICT (device) DO UPDATE SET doc = excluded.doc`, string(b), r.Device)
-	if err != nil {
-		return fmt.Errorf("save registration of %s: %w", r.Device, err)
-	}
-	return nil
+	return p.s.together(ctx, func(ctx context.Context, tx *shared) error {
+		err := tx.exec(ctx, `INSERT INTO provision_registration (doc, device) VALUES (?, ?)
+			ON CONFLICT (device) DO UPDATE SET doc = excluded.doc`, string(b), r.Device)
+		if err != nil {
+			return fmt.Errorf("save registration of %s: %w", r.Device, err)
+		}
+		return nil
+	})
 }

@@ -131,3 +131,34 @@ func TestAnswerThatPanicsStopsNobody(t *testing.T) {
 		}
 	}
 }
+
+func TestAwait(t *testing.T) {
+	s, _ := start(t, stream.Config{Dir: t.TempDir()})
+	address, body, stop, err := s.Bus().Await()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, otherBody, stopOther, err := s.Bus().Await()
+	if err != nil || other == address {
+		t.Fatalf("second address %q, %v", other, err)
+	}
+	defer stopOther()
+	for _, text := range []string{"first", "second"} {
+		if err := s.Bus().Send(address, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := string(<-body); got != "first" {
+		t.Errorf("got %q", got)
+	}
+	stop()
+	if err := s.Bus().Send(address, []byte("late")); err != nil { // nobody hears it, and that is no error
+		t.Error(err)
+	}
+	if err := s.Bus().Send(other, []byte("other")); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(<-otherBody); got != "other" {
+		t.Errorf("got %q", got)
+	}
+}

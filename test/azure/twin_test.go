@@ -235,7 +235,7 @@ const bound = "devices/meter-7/messages/devicebound/"
 func TestMessages(t *testing.T) {
 	w := newWorld(t)
 	cert := w.certificate("meter-7")
-	d := w.connect(t, "meter-7", cert)
+	w.connect(t, "meter-7", cert) // enters the device into the registry
 	send := func(m operator.SendMessage) {
 		t.Helper()
 		if _, err := w.operator.SendMessage(t.Context(), "meter-7", m); err != nil {
@@ -246,7 +246,7 @@ func TestMessages(t *testing.T) {
 	send(operator.SendMessage{ID: "43", Base64: []byte{0, 0xff}, Ack: "negative"})
 	w.restart()
 
-	d = w.connect(t, "meter-7", cert, "devices/+/messages/devicebound/#")
+	d := w.connect(t, "meter-7", cert, "devices/+/messages/devicebound/#")
 	p := d.receive()
 	prefix := bound + "%24.mid=42&%24.to=%2Fdevices%2Fmeter-7%2Fmessages%2Fdevicebound&%24.exp="
 	if !strings.HasPrefix(p.Topic, prefix) || !strings.HasSuffix(p.Topic, "&iothub-ack=full&k=v%2F%26%C3%A4") || string(p.Payload) != "hello" || p.QoS != mqtt.AtLeastOnce || p.Dup {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,18 +115,29 @@ func (h *house) certificate(t *testing.T, id string) tls.Certificate {
 // and returns the code of CONNACK.
 func (h *house) dial(t *testing.T, addr, root, id string, curve tls.CurveID, suites ...uint16) (*tls.Conn, mqtt.Code, error) {
 	t.Helper()
+	user := fmt.Sprintf("localhost/%s/?api-version=2020-09-30&DeviceClientType=azsdk-c%%2F1.3.2", id)
+	return h.dialAs(t, addr, root, id, user, curve, suites...)
+}
+
+// dialAs is dial with a user name, which says whom the session is with.
+func (h *house) dialAs(t *testing.T, addr, root, id, user string, curve tls.CurveID, suites ...uint16) (*tls.Conn, mqtt.Code, error) {
+	t.Helper()
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(must(os.ReadFile(filepath.Join(h.dir, root)))(t)) {
 		t.Fatalf("%s has no certificate", root)
 	}
-	conn, err := tls.Dial("tcp", addr, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: suites,
-		CurvePreferences: []tls.CurveID{curve}, RootCAs: pool, Certificates: []tls.Certificate{h.certificate(t, id)}})
+	raw, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil, 0, err
 	}
+	host, _, _ := net.SplitHostPort(addr)
+	conn := tls.Client(&records{Conn: raw}, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: suites,
+		CurvePreferences: []tls.CurveID{curve}, RootCAs: pool, Certificates: []tls.Certificate{h.certificate(t, id)}})
 	t.Cleanup(func() { conn.Close() })
+	if err := conn.Handshake(); err != nil {
+		return nil, 0, err
+	}
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	user := fmt.Sprintf("localhost/%s/?api-version=2020-09-30&DeviceClientType=azsdk-c%%2F1.3.2", id)
 	b := must((&mqtt.Connect{ClientID: id, Username: &user, KeepAlive: 240, Clean: true}).Append(nil))(t)
 	if _, err := conn.Write(b); err != nil {
 		return conn, 0, err
@@ -217,5 +229,108 @@ func enableRSA(t *testing.T) func(dir, out string) error {
 func enableLegacy(t *testing.T) func(dir, out string) error {
 	return func(dir, out string) error {
 		return hub.EnableLegacy(t.Context(), dir, hub.LegacyConfig{RootOut: out, Listen: "127.0.0.2:0", Hosts: []string{"127.0.0.2"}})
+	}
+}
+
+// records notes the size of the largest TLS record that was read.
+type records struct {
+	net.Conn
+	head    []byte
+	body    int // bytes of the record that are still to come
+	largest int
+}
+
+func (r *records) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	for b := p[:n]; len(b) > 0; {
+		if r.body > 0 {
+			k := min(r.body, len(b))
+			b, r.body = b[k:], r.body-k
+			continue
+		}
+		r.head, b = append(r.head, b[0]), b[1:]
+		if len(r.head) == 5 {
+			r.body = int(r.head[3])<<8 | int(r.head[4])
+			r.largest, r.head = max(r.largest, r.body), r.head[:0]
+		}
+	}
+	return n, err
+}
+
+// packet reads the next packet.
+func packet(t *testing.T, conn *tls.Conn) mqtt.Packet {
+	t.Helper()
+	dec := mqtt.NewDecoder(mqtt.FromServer, 1<<20)
+	buf := make([]byte, 1)
+	for {
+		if _, err := conn.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+		for p, bad := range dec.Feed(buf) {
+			if bad != nil {
+				t.Fatal(bad)
+			}
+			return p
+		}
+	}
+}
+
+// request subscribes to answers and publishes a request, as NetX does without
+// waiting for SUBACK, and returns the answer.
+func request(t *testing.T, conn *tls.Conn, filter, topic, body string) *mqtt.Publish {
+	t.Helper()
+	b := must((&mqtt.Subscribe{ID: 1, Filters: []mqtt.Filter{{Filter: filter}}}).Append(nil))(t)
+	b = must((&mqtt.Publish{Topic: topic, Payload: []byte(body)}).Append(b))(t)
+	if _, err := conn.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if p, ok := packet(t, conn).(*mqtt.Publish); ok {
+			return p
+		}
+	}
+}
+
+const legacySuite = tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256
+
+// A large answer comes in records that NetX can take: 7 KiB, of a board 4 KiB
+// and what encryption adds.
+func TestLegacyRecordsAreSmall(t *testing.T) {
+	h := newHouse(t, enableLegacy(t))
+	conn, code, err := h.dial(t, h.at.Legacy, "legacy-root.pem", "old-1", tls.CurveP384, legacySuite)
+	if err != nil || code != mqtt.Accepted {
+		t.Fatalf("code %d, %v", code, err)
+	}
+	patch := fmt.Sprintf(`{"a":%q,"b":%[1]q,"c":%[1]q,"d":%[1]q}`, strings.Repeat("x", 4000))
+	must(h.client.MergeTwin(t.Context(), "old-1", operator.SetTwin{Desired: []byte(patch)}, ""))(t)
+	answer := request(t, conn, "$iothub/twin/res/#", "$iothub/twin/GET/?$rid=1", "")
+	if answer.Topic != "$iothub/twin/res/200/?$rid=1" || len(answer.Payload) < 16000 {
+		t.Errorf("%s, %d bytes", answer.Topic, len(answer.Payload))
+	}
+	if n := conn.NetConn().(*records).largest; n > 4096+80 {
+		t.Errorf("a TLS record has %d bytes", n)
+	}
+}
+
+// The legacy listener serves DPS too, for the same groups.
+func TestLegacyProvisioning(t *testing.T) {
+	h := newHouse(t, enableLegacy(t))
+	scope := must(h.client.Hub(t.Context()))(t).Scope
+	for id, group := range map[string]identity.Group{"new-1": "old", "new-2": "meters"} {
+		must(h.client.AddEnrollment(t.Context(), operator.Enrollment{Kind: "individual", ID: id, Group: group, MakerCA: "pipeworks"}))(t)
+	}
+	connect := func(id string) (*tls.Conn, mqtt.Code, error) {
+		return h.dialAs(t, h.at.Legacy, "legacy-root.pem", id, scope+"/registrations/"+id+"/api-version=2019-03-31", tls.CurveP384, legacySuite)
+	}
+	conn, code, err := connect("new-1")
+	if err != nil || code != mqtt.Accepted {
+		t.Fatalf("code %d, %v", code, err)
+	}
+	answer := request(t, conn, "$dps/registrations/res/#", "$dps/registrations/PUT/iotdps-register/?$rid=1", `{"registrationId" : "new-1"}`)
+	if !strings.HasPrefix(answer.Topic, "$dps/registrations/res/20") {
+		t.Errorf("%s %s", answer.Topic, answer.Payload)
+	}
+	if _, code, err := connect("new-2"); err == nil && code == mqtt.Accepted {
+		t.Error("a device of a group that is not marked registered here")
 	}
 }
