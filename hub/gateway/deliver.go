@@ -138,7 +138,8 @@ func (s *Session) abandon() {
 }
 
 // selected returns the highest quality of service with which a subscription
-// selects a topic, if one does and the mode leaves it open. s.mu is held.
+// selects a topic, if one does and the mode leaves it open. Before CONNACK none
+// does, for nothing may come ahead of it. s.mu is held.
 func (s *Session) selected(topic string) (qos mqtt.QoS, ok bool) {
 	for _, sub := range s.subs {
 		_, err := access.Subscribe(s.device, s.mode, sub.Filter)
@@ -146,7 +147,7 @@ func (s *Session) selected(topic string) (qos mqtt.QoS, ok bool) {
 			qos, ok = max(qos, sub.QoS), true
 		}
 	}
-	return qos, ok && !s.closed
+	return qos, ok && s.live && !s.closed
 }
 
 // publishTo queues a message of quality of service 0 if a subscription selects

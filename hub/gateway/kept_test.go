@@ -216,6 +216,31 @@ func TestWillDelay(t *testing.T) {
 	}
 }
 
+// Nothing that a kept session selects comes ahead of its CONNACK.
+func TestNothingBeforeConnack(t *testing.T) {
+	hub := &fakeHub{kept: map[deviceID]gateway.Kept{"pump-01": {Subscriptions: []gateway.Subscription{{Filter: iothub.TwinFilter}}, Expiry: mqtt.SessionNeverExpires}}}
+	var b *bench
+	sent := make(chan bool, 1)
+	b = start(t, hub, func(c *gateway.Config) {
+		c.Observer = early{c.Observer, func(s *gateway.Session) { sent <- b.Publish(s.Device(), "$iothub/twin/res/200/?$rid=1", nil) }}
+	})
+	c, ack := b.connectAs(t, mqtt.Connect{})
+	if !ack.SessionPresent || <-sent {
+		t.Errorf("CONNACK %+v, or something was sent before it", ack)
+	}
+	c.alive()
+	if !b.Publish("pump-01", "$iothub/twin/res/200/?$rid=1", nil) {
+		t.Error("not sent after it")
+	}
+}
+
+type early struct {
+	gateway.Observer
+	opened func(*gateway.Session)
+}
+
+func (e early) SessionOpened(s *gateway.Session) { e.opened(s) }
+
 func TestLoadFails(t *testing.T) {
 	b := start(t, &fakeHub{}, func(c *gateway.Config) { c.Sessions = broken{c.Sessions} })
 	_, ack := b.connectAs(t, mqtt.Connect{})

@@ -209,7 +209,9 @@ func (s *Session) run(ctx context.Context, rest []byte) {
 	if err == nil {
 		err = s.extend()
 	}
-	s.begin()
+	if err == nil {
+		s.begin()
+	}
 	if err == nil {
 		err = s.feed(ctx, rest)
 	}
