@@ -6,8 +6,8 @@ toolchain go1.27.4
 
 require (
 	github.com/danielgtaylor/huma/v2 v2.37.2
-	github.com/google/go-attestation v0.6.1
 	github.com/eclipse/paho.golang v0.23.0
+	github.com/google/go-attestation v0.6.1
 	github.com/google/go-cmp v0.7.0
 	github.com/google/go-tpm v0.9.8
 	github.com/nats-io/nats-server/v2 v2.15.2

@@ -28,7 +28,7 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Config{Hosts: []string{"hub.example"}, MQTT: ":8883", HTTPS: ":8443", Operator: "127.0.0.1:9443", SealFile: filepath.Join(dir, "seal.key")}
+	want := Config{Hosts: []string{"hub.example"}, MQTT: ":8883", LegacyHosts: []string{"hub.example"}, HTTPS: ":8443", Operator: "127.0.0.1:9443", SealFile: filepath.Join(dir, "seal.key")}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -36,12 +36,14 @@ func TestConfigDefaults(t *testing.T) {
 
 func TestConfigTakesEveryKey(t *testing.T) {
 	dir := configured(t, `{"hosts":["hub.example","192.0.2.7"],"mqtt":"192.0.2.7:1883","https":":443","operator":"[::1]:9000",
+		"legacy":"192.0.2.8:8883","legacy_hosts":["old.example"],"stream":"nats://nats.example","stream_replicas":3,
 		"seal_file":"/run/credentials/seal","retention_age":"24h","retention_bytes":1000}`+"\n")
 	got, err := LoadConfig(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Config{Hosts: []string{"hub.example", "192.0.2.7"}, MQTT: "192.0.2.7:1883", HTTPS: ":443", Operator: "[::1]:9000",
+		Legacy: "192.0.2.8:8883", LegacyHosts: []string{"old.example"}, Stream: "nats://nats.example", StreamReplicas: 3,
 		SealFile: "/run/credentials/seal", RetentionAge: posture.Duration(24 * time.Hour), RetentionBytes: 1000}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

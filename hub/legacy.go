@@ -68,11 +68,11 @@ func (h *hub) legacyDoor(l net.Listener) ([]gateway.Door, error) {
 func (h *hub) marked(state tls.ConnectionState, peer pki.Peer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), gateway.AdmitTimeout) // crypto/tls hands none down
 	defer cancel()
-	a, err := h.fleet.Admit(ctx, peer)
+	g, err := h.fleet.GroupOf(ctx, peer)
 	if err != nil {
 		return err
 	}
-	return mayUse(a.Group, state.Version, legacyName)
+	return mayUse(g, state.Version, legacyName)
 }
 
 // mayUse refuses a way in that the group does not allow: the legacy listener,

@@ -78,11 +78,12 @@ func caVerifyCmd(io stdio) *cobra.Command {
 		Short: "Prove that the key of a maker's CA is at hand",
 		Long: `Prove possession of a maker's CA's key: FILE is a certificate (PEM) that the CA
 signed over the challenge which 'ca add' printed, as its common name. A challenge is
-good for one proof; without FILE a new one is made and printed.`,
-		Example: `  openssl req -new -key proof.key -subj /CN=CHALLENGE -out proof.csr
-  openssl x509 -req -in proof.csr -CA maker-root.pem -CAkey maker-root.key -days 1 -out proof.pem
-  holdfast ca verify maker proof.pem`,
-		Args: fromTo(1, 2),
+good for one proof; without FILE a new one is made and printed. With openssl:
+
+  openssl req -new -key proof.key -subj /CN=CHALLENGE -out proof.csr
+  openssl x509 -req -in proof.csr -CA maker-root.pem -CAkey maker-root.key -days 1 -out proof.pem`,
+		Example: "  holdfast ca verify maker proof.pem",
+		Args:    fromTo(1, 2),
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {

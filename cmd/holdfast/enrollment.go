@@ -171,16 +171,17 @@ func enrollmentListCmd(io stdio) *cobra.Command {
 }
 
 // enrollmentVerb is a command on one enrolment.
-func enrollmentVerb(use, short, example string, do func(cmd *cobra.Command, c *client.Client, kind, id string) error) *cobra.Command {
+func enrollmentVerb(use, short, example string, do func(cmd *cobra.Command, c *client.Client, kind, id string, asJSON bool) error) *cobra.Command {
 	var kind string
 	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: nArgs(1)}
+	asJSON := jsonFlag(cmd)
 	cmd.Flags().StringVar(&kind, "kind", operator.Individual, "individual, or group for one for many")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		c, err := connect(cmd)
 		if err != nil {
 			return err
 		}
-		if err := do(cmd, c, kind, a[0]); err != nil {
+		if err := do(cmd, c, kind, a[0], *asJSON); err != nil {
 			return fmt.Errorf("%s enrolment %s: %w", cmd.Name(), a[0], err)
 		}
 		return nil
@@ -189,37 +190,34 @@ func enrollmentVerb(use, short, example string, do func(cmd *cobra.Command, c *c
 }
 
 func enrollmentShowCmd(io stdio) *cobra.Command {
-	var asJSON *bool
-	cmd := enrollmentVerb("show ID", "Show an enrolment", "  holdfast enrollment show meter-7",
-		func(cmd *cobra.Command, c *client.Client, kind, id string) error {
+	return enrollmentVerb("show ID", "Show an enrolment", "  holdfast enrollment show meter-7",
+		func(cmd *cobra.Command, c *client.Client, kind, id string, asJSON bool) error {
 			e, err := c.Enrollment(cmd.Context(), kind, id)
 			if err != nil {
 				return err
 			}
-			return showEnrollment(io, *asJSON, e)
+			return showEnrollment(io, asJSON, e)
 		})
-	asJSON = jsonFlag(cmd)
-	return cmd
 }
 
 func enrollmentDisableCmd(io stdio, verb, short string, disabled bool) *cobra.Command {
 	return enrollmentVerb(verb+" ID", short, "  holdfast enrollment "+verb+" spares --kind group",
-		func(cmd *cobra.Command, c *client.Client, kind, id string) error {
+		func(cmd *cobra.Command, c *client.Client, kind, id string, asJSON bool) error {
 			e, err := c.DisableEnrollment(cmd.Context(), kind, id, disabled)
-			if err == nil {
-				fmt.Fprintf(io.Err, "enrolment %s is %s\n", e.ID, enrollmentState(e))
+			if err != nil {
+				return err
 			}
-			return err
+			return show(io.Out, asJSON, e, func(w writer) { fmt.Fprintf(w, "enrolment %s is %s\n", e.ID, enrollmentState(e)) })
 		})
 }
 
 func enrollmentRemoveCmd(io stdio) *cobra.Command {
 	return enrollmentVerb("remove ID", "Remove an enrolment; devices that came by it stay", "  holdfast enrollment remove meter-7",
-		func(cmd *cobra.Command, c *client.Client, kind, id string) error {
-			err := c.RemoveEnrollment(cmd.Context(), kind, id)
-			if err == nil {
-				fmt.Fprintf(io.Err, "removed enrolment %s\n", id)
+		func(cmd *cobra.Command, c *client.Client, kind, id string, asJSON bool) error {
+			if err := c.RemoveEnrollment(cmd.Context(), kind, id); err != nil {
+				return err
 			}
-			return err
+			removed := map[string]string{"kind": kind, "id": id}
+			return show(io.Out, asJSON, removed, func(w writer) { fmt.Fprintf(w, "removed enrolment %s\n", id) })
 		})
 }

@@ -33,11 +33,13 @@ func fleetImportCmd(io stdio) *cobra.Command {
 		Long: `Register devices from a file with a JSON object a line: "id", "group" and, where
 one maker's CA of the group alone may certify the device, "maker_ca". "-" reads
 standard input. A device that is registered already is passed over, so that an
-import can be repeated; a line that fails does not stop the others.`,
-		Example: `  holdfast fleet import devices.jsonl
+import can be repeated; a line that fails does not stop the others. A line:
+
   {"id":"meter-7","group":"meters","maker_ca":"maker"}`,
-		Args: nArgs(1),
+		Example: "  holdfast fleet import devices.jsonl",
+		Args:    nArgs(1),
 	}
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		in, err := openInput(io, a[0])
 		if err != nil {
@@ -49,7 +51,12 @@ import can be repeated; a line that fails does not stop the others.`,
 			return err
 		}
 		i := &importer{add: c.AddDevice, log: io.Err}
-		return i.run(cmd.Context(), in)
+		err = i.run(cmd.Context(), in)
+		if *asJSON {
+			counts := map[string]int{"registered": i.added, "known": i.known, "failed": i.failed}
+			err = errors.Join(err, show(io.Out, true, counts, nil))
+		}
+		return err
 	}
 	return cmd
 }

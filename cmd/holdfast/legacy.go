@@ -27,6 +27,7 @@ rsa-root.pem in place of root.pem. The hub must not be running.`,
 	}
 	cmd.Flags().StringVar(&state, "state", defaultState, "directory of the hub's state")
 	cmd.Flags().StringVar(&out, "root-out", "", "file that receives the root key (required; must not exist)")
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if out == "" {
 			return usagef("--root-out is required")
@@ -34,8 +35,7 @@ rsa-root.pem in place of root.pem. The hub must not be running.`,
 		if err := hub.EnableRSA(cmd.Context(), state, out); err != nil {
 			return fmt.Errorf("enable RSA: %w", err)
 		}
-		fmt.Fprintf(io.Err, "made an RSA root: %s (keep its key %s offline)\n", filepath.Join(state, "rsa-root.pem"), out)
-		return nil
+		return showRoot(io, *asJSON, "", filepath.Join(state, "rsa-root.pem"), out)
 	}
 	return cmd
 }
@@ -64,6 +64,7 @@ running.`,
 	cmd.Flags().StringVar(&l.Listen, "listen", "", "address of the listener (required)")
 	cmd.Flags().StringSliceVar(&l.Hosts, "host", nil, "name or address that devices reach it by (default: the hub's)")
 	cmd.Flags().StringVar(&l.RootOut, "root-out", "", "file that receives the root key (required; must not exist)")
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if l.Listen == "" || l.RootOut == "" {
 			return usagef("--listen and --root-out are required")
@@ -71,9 +72,21 @@ running.`,
 		if err := hub.EnableLegacy(cmd.Context(), state, l); err != nil {
 			return fmt.Errorf("enable the legacy listener: %w", err)
 		}
-		fmt.Fprintf(io.Err, "the hub will listen on %s\n  root certificate   %s (give it to ThreadX devices)\n  root key           %s (keep it offline; the hub has no copy)\n",
-			l.Listen, filepath.Join(state, "legacy-root.pem"), l.RootOut)
-		return nil
+		return showRoot(io, *asJSON, l.Listen, filepath.Join(state, "legacy-root.pem"), l.RootOut)
 	}
 	return cmd
+}
+
+// showRoot says where a new root is, and what the hub will listen on with it.
+func showRoot(io stdio, asJSON bool, listen, root, key string) error {
+	v := map[string]string{"root": root, "root_key": key}
+	if listen != "" {
+		v["listen"] = listen
+	}
+	return show(io.Out, asJSON, v, func(w writer) {
+		if listen != "" {
+			fmt.Fprintf(w, "the hub will listen on %s\n", listen)
+		}
+		fmt.Fprintf(w, "root certificate\t%s (give it to those devices)\nroot key\t%s (keep it offline; the hub has no copy)\n", root, key)
+	})
 }
