@@ -278,7 +278,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer g.wills.publishAll()
 	defer g.wg.Wait()
 	defer g.closeAll()
-	defer g.running.set(nil)
+	defer g.running.stop()
 	defer cancel()
 	g.running.set(ctx)
 	g.wg.Go(func() { g.trim(ctx) })

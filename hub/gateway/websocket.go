@@ -24,6 +24,13 @@ func (r *running) set(ctx context.Context) {
 	r.ctx = ctx
 }
 
+// stop lets no further connection in.
+func (r *running) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ctx = nil
+}
+
 // enter counts one more that Run waits for, and returns what ends it.
 func (r *running) enter(wg *sync.WaitGroup) (context.Context, bool) {
 	r.mu.Lock()

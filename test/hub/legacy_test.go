@@ -39,7 +39,6 @@ type house struct {
 	key    *ecdsa.PrivateKey
 }
 
-
 // newHouse runs a hub; enable, if any, is done between init and start.
 func newHouse(t *testing.T, enable ...func(dir, out string) error) *house {
 	t.Helper()
