@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -301,7 +300,6 @@ func (h *hub) SessionClosed(s *gateway.Session, cause gateway.Cause, err error) 
 	if s.Registration() == nil {
 		h.disconnected(s, cause)
 	}
-	h.log.InfoContext(ctx, "session closed", "device", s.Device(), "cause", cause, "err", err)
 	if cause == gateway.Violation {
 		h.refusals.record(ctx, "session.violation", s.Device(), s.Peer().Remote, err)
 	}
@@ -311,7 +309,6 @@ func (h *hub) SessionClosed(s *gateway.Session, cause gateway.Cause, err error) 
 func (h *hub) Refused(r gateway.Refusal) {
 	ctx, cancel := context.WithTimeout(context.Background(), gateway.AdmitTimeout)
 	defer cancel()
-	h.log.LogAttrs(ctx, slog.LevelWarn, "connection refused", slog.String("remote", r.Remote), slog.String("device", string(r.Device)), slog.Any("err", r.Err))
 	if r.Certificate != nil {
 		h.refusals.record(ctx, "session.refused", r.Device, r.Remote, r.Err)
 	}
