@@ -210,10 +210,7 @@ func checkOneBirth(t testing.TB, c *client.Client) {
 // newest, one content each, and one of them with a message that begins so.
 func complete(t testing.TB, c *client.Client, id identity.Device, message string) error {
 	contents, newest, found := map[uint64]string{}, uint64(0), false
-	err := c.Events(t.Context(), operator.EventQuery{Device: id}, func(e operator.Event) error {
-		if e.Kind != string(iothub.Log) {
-			return nil
-		}
+	err := c.Events(t.Context(), operator.EventQuery{Device: id, Kind: string(iothub.Log)}, func(e operator.Event) error {
 		rs, err := logs.Parse([]byte(e.Body))
 		if err != nil {
 			return err

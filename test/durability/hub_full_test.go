@@ -15,6 +15,7 @@ import (
 	"holdfast/client"
 	"holdfast/fault"
 	"holdfast/identity"
+	"holdfast/iothub"
 	"holdfast/operator"
 )
 
@@ -150,7 +151,7 @@ func (s *station) awaitMessage(t testing.TB, c *client.Client, id identity.Devic
 	t.Helper()
 	arrived := errors.New("arrived")
 	eventually(t, 20*time.Second, "first message", func() error {
-		err := c.Events(t.Context(), operator.EventQuery{Device: id}, func(operator.Event) error { return arrived })
+		err := c.Events(t.Context(), operator.EventQuery{Device: id, Kind: string(iothub.Telemetry)}, func(operator.Event) error { return arrived })
 		if errors.Is(err, arrived) {
 			return nil
 		}

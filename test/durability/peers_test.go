@@ -354,7 +354,7 @@ func packetID(n int) uint16 { return uint16(n%65535) + 1 }
 func (p *publisher) check(t testing.TB, c *client.Client) {
 	t.Helper()
 	last, missing := -1, len(p.acked)
-	err := c.Events(t.Context(), operator.EventQuery{Device: p.id}, func(e operator.Event) error {
+	err := c.Events(t.Context(), operator.EventQuery{Device: p.id, Kind: string(iothub.Telemetry)}, func(e operator.Event) error {
 		n, err := strconv.Atoi(string(bytes.TrimSpace([]byte(e.Body))))
 		if err != nil || n <= last {
 			return fmt.Errorf("%q stands after %d", e.Body, last)

@@ -191,7 +191,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("of another device: %+v", other)
 	}
 	read := func(since time.Time) (n int) {
-		err := w.api.Events(t.Context(), operator.EventQuery{Device: "healthy-01", Since: since}, func(operator.Event) error { n++; return nil })
+		err := w.api.Events(t.Context(), operator.EventQuery{Device: "healthy-01", Kind: "telemetry", Since: since}, func(operator.Event) error { n++; return nil })
 		if err != nil {
 			t.Error(err)
 		}
@@ -208,7 +208,7 @@ func TestEvents(t *testing.T) {
 	defer cancel()
 	got, ended := make(chan operator.Event, 10), make(chan error, 1)
 	go func() {
-		ended <- w.api.Events(ctx, operator.EventQuery{Device: "healthy-01", Since: stored[1].Time, Follow: true}, func(e operator.Event) error { got <- e; return nil })
+		ended <- w.api.Events(ctx, operator.EventQuery{Device: "healthy-01", Kind: "telemetry", Since: stored[1].Time, Follow: true}, func(e operator.Event) error { got <- e; return nil })
 	}()
 	<-got // the stored one
 	if err := s.publish("devices/healthy-01/messages/events/", "three"); err != nil {
