@@ -1,6 +1,6 @@
-// Package azure_test puts a whole hub in this process before the clients that
-// firmware in the field is built with, and before a device of its own that says
-// things which no such client says.
+// Package azure_test puts a whole hub before the clients that firmware in the
+// field is built with, and before a device of its own that says things which no
+// such client says. The hub runs in this process, or in one that can be killed.
 package azure_test
 
 import (
@@ -46,13 +46,28 @@ type world struct {
 // newWorld makes a hub, runs it and registers a maker's CA for meter-*.
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	w := emptyWorld(t)
+	w.run()
+	w.register()
+	return w
+}
+
+// emptyWorld makes a hub and does not run it.
+func emptyWorld(t testing.TB) *world {
+	t.Helper()
 	dir := t.TempDir()
 	w := &world{t: t, state: filepath.Join(dir, "hub")}
 	err := hub.Init(t.Context(), hub.InitConfig{State: w.state, Hosts: []string{"localhost"}, RootOut: filepath.Join(dir, "root.key"), Admin: "tester"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.run()
+	return w
+}
+
+// register tells the running hub of a maker and its meters.
+func (w *world) register() {
+	t := w.t
+	t.Helper()
 	w.maker, w.key = makeCert(t, &x509.Certificate{Subject: pkix.Name{CommonName: "maker"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
 	ca := operator.CA{Name: "maker", Kind: "maker", PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.maker.Raw}))}
 	if _, err := w.operator.AddCA(t.Context(), ca); err != nil {
@@ -67,7 +82,6 @@ func newWorld(t testing.TB) *world {
 	}
 	w.roots = x509.NewCertPool()
 	w.roots.AppendCertsFromPEM([]byte(h.Root))
-	return w
 }
 
 // run runs the hub until stop or the test's end.
@@ -97,6 +111,12 @@ func (w *world) run() {
 		}
 	})
 	w.t.Cleanup(w.stop)
+	w.open()
+}
+
+// open makes the operator's client for the hub that runs.
+func (w *world) open() {
+	w.t.Helper()
 	_, port, _ := net.SplitHostPort(w.at.Operator)
 	var err error
 	if w.operator, err = client.OpenAt(filepath.Join(w.state, "operator", "profile.json"), "https://localhost:"+port); err != nil {

@@ -61,7 +61,7 @@ func TestTwinRoundTrip(t *testing.T) {
 }
 
 // checkEvents waits until the stream has n events of a kind.
-func checkEvents(t *testing.T, w *world, kind string, n int) []operator.Event {
+func checkEvents(t testing.TB, w *world, kind string, n int) []operator.Event {
 	t.Helper()
 	var got []operator.Event
 	enough := errors.New("enough")

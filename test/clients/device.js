@@ -31,7 +31,33 @@ async function main() {
   twin.on('properties.desired', (delta) => say('desired', delta));
   say('open');
 
+  // What load sends are numbers; acked are those that the hub has taken.
+  const acked = [];
+  let loading = [];
+  let stopped = false;
+  let next = 0;
+  async function worker() {
+    while (!stopped) {
+      const n = next++;
+      try {
+        await client.sendEvent(new Message(String(n)));
+        acked.push(n);
+      } catch { // nobody promised this one
+        await new Promise((done) => { setTimeout(done, 50); });
+      }
+    }
+  }
+
   const verbs = {
+    async load(workers) {
+      loading = Array.from({ length: workers }, worker);
+      say('loading');
+    },
+    async stop() {
+      stopped = true;
+      await Promise.all(loading);
+      say('acked', ...acked);
+    },
     async send(body) {
       const m = new Message(JSON.stringify(body));
       m.messageId = 'from-node';
