@@ -129,26 +129,24 @@ func text(b json.RawMessage) string {
 }
 
 // Head returns the signed head of the ledger as it is now. While nothing is
-// recorded it is the same one.
+// recorded it is the same one. One at a time reads the ledger and signs: of two
+// heads the later never has fewer records, which would look like a ledger that
+// was shortened.
 func (j *Journal) Head(ctx context.Context) (ledger.Head, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	tip, err := j.cfg.Store.LedgerTip(ctx)
 	if err != nil {
 		return ledger.Head{}, err
 	}
-	j.mu.Lock()
-	head := j.head
-	j.mu.Unlock()
-	if head.Tip() == tip && head.Signature != nil {
-		return head, nil
+	if j.head.Tip() == tip && j.head.Signature != nil {
+		return j.head, nil
 	}
-	if head, err = ledger.Sign(j.cfg.Signer, tip, j.cfg.Now()); err != nil {
+	head, err := ledger.Sign(j.cfg.Signer, tip, j.cfg.Now())
+	if err != nil {
 		return ledger.Head{}, err
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if tip.Seq >= j.head.Seq {
-		j.head = head
-	}
+	j.head = head
 	return head, nil
 }
 

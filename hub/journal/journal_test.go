@@ -6,7 +6,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -123,6 +127,58 @@ func TestHead(t *testing.T) {
 	}, last)
 	if err != nil || res.Anchored != 3 {
 		t.Errorf("%v, %v", res, err)
+	}
+}
+
+// shared is memory for many at a time.
+type shared struct {
+	mu sync.Mutex
+	memory
+}
+
+func (s *shared) AppendLedger(ctx context.Context, e ledger.Entry) (ledger.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.memory.AppendLedger(ctx, e)
+}
+
+// LedgerTip lets others go ahead before it returns.
+func (s *shared) LedgerTip(context.Context) (ledger.Tip, error) {
+	defer runtime.Gosched()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.records[len(s.records)-1].Tip(), nil
+}
+
+// TestHeadsAskedForAtOnce: whoever sees a later head with fewer records takes
+// the hub for a liar.
+func TestHeadsAskedForAtOnce(t *testing.T) {
+	_, _, key := open(t)
+	j, err := journal.New(journal.Config{Store: &shared{}, Signer: key, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads := make([][]ledger.Head, 8)
+	var group sync.WaitGroup
+	for i := range heads {
+		group.Go(func() {
+			for range 200 {
+				err := j.Record(t.Context(), string(ledger.Verdict), "pump-01", nil)
+				h, headErr := j.Head(t.Context())
+				if err := errors.Join(err, headErr); err != nil {
+					t.Error(err)
+					return
+				}
+				heads[i] = append(heads[i], h)
+			}
+		})
+	}
+	group.Wait()
+	all := slices.SortedFunc(slices.Values(slices.Concat(heads...)), func(a, b ledger.Head) int { return a.Time.Compare(b.Time) })
+	for i, h := range all[1:] {
+		if h.Time.After(all[i].Time) && h.Seq < all[i].Seq {
+			t.Fatalf("%d records at %v, %d at %v", all[i].Seq, all[i].Time, h.Seq, h.Time)
+		}
 	}
 }
 
