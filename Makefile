@@ -8,13 +8,14 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 20s
+SOAK        ?= 1h
 # The race detector needs cgo, and with it a C compiler.
 RACE        := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 # Packages whose tests run a second time under the race detector.
 RACED       := ./hub/... ./device/... ./internal/backoff/... ./internal/child/...
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint fmt vet staticcheck tidy gen race fuzz bench build clean setup
+.PHONY: help run test check lint fmt vet staticcheck tidy gen race fuzz bench soak build clean setup
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -57,8 +58,12 @@ race: ## run the concurrent packages' tests under the race detector
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
-bench: ## run the benchmarks and write bench/RESULTS.md
+bench: ## install what is missing, run the benchmarks, write bench/RESULTS.md
+	scripts/setup bench
 	scripts/bench
+
+soak: ## hold 10,000 connections for SOAK (1h), see that memory stays flat
+	HOLDFAST_SOAK=$(SOAK) go test ./test/bench -run '^TestSoak$$' -count=1 -timeout 0 -v
 
 # A device's clock starts no earlier than when its program was built; the time
 # of the commit keeps the build reproducible.

@@ -25,9 +25,11 @@ type promise struct {
 	must   bool
 }
 
-// promises are those of the first path: see "Speed" in docs/ARCHITECTURE.md.
+// promises are in the order of the table. Those of package test/bench are of
+// the whole program, beside servers that others wrote.
 func promises() []promise {
 	const gateway, appraise = "holdfast/hub/gateway.Benchmark", "holdfast/appraise.Benchmark"
+	const beside = "holdfast/test/bench.Benchmark"
 	return []promise{
 		{"mutual TLS 1.3 handshake and CONNECT, of a bare crypto/tls server (wall time)", metric(gateway+"Handshake/ratio", "of-bare"), "of bare", 0.85, true, true},
 		{"the same by processor time", metric(gateway+"Handshake/ratio", "of-bare-by-cpu"), "of bare", 0.85, true, true},
@@ -38,6 +40,17 @@ func promises() []promise {
 		{"the same with 100 of them busy", metric(gateway+"Revoke/busy=100", "p99-ms"), "ms", 50, false, true},
 		{"resident memory of an idle connection", metric(gateway+"Idle", "KiB/conn"), "KiB", 24, false, false},
 		{"certificates issued (checked, recorded, fsynced), of bare x509.CreateCertificate", ratio("holdfast/hub/issuer.BenchmarkIssueOperational/bare", "holdfast/hub/issuer.BenchmarkIssueOperational/issuer"), "of bare", 0.5, true, false},
+		{"messages acknowledged (fsynced), 50 connections with 16 in flight", metric(beside+"Publish/busy", "holdfast-acked/s"), "/s", 0, true, false},
+		{"the same, of mosquitto, which keeps nothing", metric(beside+"Publish/busy", "of-mosquitto"), "of mosquitto", 1, true, true},
+		{"messages acknowledged: where we want to be", metric(beside+"Publish/busy", "of-mosquitto"), "of mosquitto", 2, true, false},
+		{"the same, of NATS, fsynced", metric(beside+"Publish/busy", "of-nats"), "of NATS", 10, true, true},
+		{"one publisher with one in flight, of NATS, fsynced", metric(beside+"Publish/single", "of-nats"), "of NATS", 1, true, true},
+		{"handshake and CONNECT with the whole hub, of a bare crypto/tls server", metric(beside+"Connect", "of-bare"), "of bare", 0.85, true, true},
+		{"resident memory of the whole hub for an idle connection with a subscription", metric(beside+"Idle", "holdfast-KiB/conn"), "KiB", 20, false, true},
+		{"idle connection: where we want to be", metric(beside+"Idle", "holdfast-KiB/conn"), "KiB", 14, false, false},
+		{"patches of reported properties (fsynced)", metric(beside+"Twin", "patches/s"), "/s", 0, true, false},
+		{"methods called and answered", metric(beside+"Method", "calls/s"), "/s", 0, true, false},
+		{"new devices registered by DPS, handshake included", metric(beside+"Register", "registrations/s"), "/s", 0, true, false},
 		{"device program, stripped", metric("size", "MB"), "MB", 15, false, true},
 		{"device program, resident while connected", metric("holdfast/test/durability.BenchmarkDevice", "MB-resident"), "MB", 30, false, true},
 	}
