@@ -175,7 +175,7 @@ func (h *hub) Admit(ctx context.Context, p gateway.Peer) (gateway.Admission, err
 	if err != nil {
 		return gateway.Admission{}, err
 	}
-	return gateway.Admission{Mode: a.Mode, Fixed: who.Class == pki.Birth}, nil
+	return gateway.Admission{Mode: a.Mode, Fixed: who.Class == pki.Birth, Limits: a.Group.Limits}, nil
 }
 
 // admit is what both device listeners ask about a peer, over a version of TLS,

@@ -26,9 +26,10 @@ func groupCreateCmd(io stdio) *cobra.Command {
 		Short:   "Make a group, or change one",
 		Long: `Make a group or change one. --policy takes a built-in policy (standard, bench,
 lenient) or a file with a policy in JSON; 'holdfast group show NAME --json' prints
-one to start from.`,
+one to start from. Limits hold for each device from its next connection on.`,
 		Example: `  holdfast group create pumps --policy standard
-  holdfast group create meters --maker-ca maker --ids 'meter-*' --policy lenient`,
+  holdfast group create meters --maker-ca maker --ids 'meter-*' --policy lenient
+  holdfast group create sensors --rate 10 --bytes 4096 --max-message 1024`,
 		Args: nArgs(1),
 	}
 	cmd.Flags().StringVar(&policy, "policy", "standard", "built-in policy or policy file")
@@ -39,6 +40,11 @@ one to start from.`,
 	cmd.Flags().BoolVar(&g.ThreadX, "legacy-threadx", false, "allow the legacy listener, for stock ThreadX firmware")
 	cmd.Flags().StringSliceVar(&g.MakerCAs, "maker-ca", nil, "maker's CA that speaks for the group's ids")
 	cmd.Flags().StringSliceVar(&g.IDs, "ids", nil, "ids or patterns that the maker's CA may certify")
+	cmd.Flags().IntVar(&g.Limits.MessagesPerSecond, "rate", 0, "messages a second that a device may send (0: the hub's default, as for the other limits)")
+	cmd.Flags().IntVar(&g.Limits.BytesPerSecond, "bytes", 0, "bytes a second that a device may send")
+	cmd.Flags().IntVar(&g.Limits.BurstSeconds, "burst", 0, "seconds for which a silent device saves both up")
+	cmd.Flags().IntVar(&g.Limits.MaxMessageBytes, "max-message", 0, "bytes of one telemetry message")
+	cmd.Flags().IntVar(&g.Limits.InFlight, "in-flight", 0, "messages of a device that wait for their acknowledgement")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		id, err := identity.ParseGroup(a[0])
@@ -140,6 +146,15 @@ func groupShowCmd(io stdio) *cobra.Command {
 
 func groupSheet(w writer, g operator.Group) {
 	fmt.Fprintf(w, "group\t%s\npolicy\t%s, version %d\nweakened by\t%s\n", g.ID, g.Policy.Name, g.Policy.Version, weakened(g))
+	for _, l := range []struct {
+		name string
+		n    int
+	}{{"messages a second", g.Limits.MessagesPerSecond}, {"bytes a second", g.Limits.BytesPerSecond}, {"seconds of burst", g.Limits.BurstSeconds},
+		{"bytes a message", g.Limits.MaxMessageBytes}, {"in flight", g.Limits.InFlight}} {
+		if l.n > 0 {
+			fmt.Fprintf(w, "%s\t%d\n", l.name, l.n)
+		}
+	}
 	fmt.Fprintln(w, "\nMEASURE\tGRADE AT LEAST\tNOT OLDER THAN")
 	for _, r := range g.Policy.Require {
 		old := "-"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -77,7 +78,7 @@ func (f *Fleet) SetGroup(ctx context.Context, by string, id identity.Group, s op
 	if err != nil && fault.Of(err) != fault.NotFound {
 		return operator.Group{}, err
 	}
-	g := operator.Group{ID: id, Simulation: s.Simulation, FileKeys: s.FileKeys, TLS12: s.TLS12, SelfSigned: s.SelfSigned, ThreadX: s.ThreadX,
+	g := operator.Group{ID: id, Simulation: s.Simulation, FileKeys: s.FileKeys, TLS12: s.TLS12, SelfSigned: s.SelfSigned, ThreadX: s.ThreadX, Limits: s.Limits,
 		MakerCAs: slices.Compact(slices.Sorted(slices.Values(s.MakerCAs))), IDs: slices.Compact(slices.Sorted(slices.Values(s.IDs)))}
 	if g.Policy, err = policyOf(s, old.Policy, exists); err != nil {
 		return operator.Group{}, err
@@ -119,6 +120,9 @@ func policyOf(s operator.SetGroup, old posture.Policy, exists bool) (posture.Pol
 // checkGroup refuses a group whose makers' CAs do not exist, or whose ids
 // could be another group's too: a certificate must lead to one group.
 func (f *Fleet) checkGroup(ctx context.Context, g operator.Group) error {
+	if err := checkLimits(g.Limits); err != nil {
+		return err
+	}
 	if len(g.IDs) > maxIDs {
 		return fault.New(fault.Invalid, "group has %d ids, at most %d are allowed", len(g.IDs), maxIDs)
 	}
@@ -143,6 +147,23 @@ func (f *Fleet) checkGroup(ctx context.Context, g operator.Group) error {
 	for _, other := range groups {
 		if p, q, ok := overlap(g.IDs, other.IDs); ok && other.ID != g.ID {
 			return fault.New(fault.Conflict, "id pattern %q overlaps %q of group %s", p, q, other.ID)
+		}
+	}
+	return nil
+}
+
+// checkLimits refuses limits that no session could keep.
+func checkLimits(l operator.Limits) error {
+	for _, c := range []struct {
+		name      string
+		have, max int
+	}{
+		{"messages per second", l.MessagesPerSecond, math.MaxInt32}, {"bytes per second", l.BytesPerSecond, math.MaxInt32},
+		{"seconds of burst", l.BurstSeconds, operator.MaxBurst}, {"bytes of a message", l.MaxMessageBytes, operator.MaxMessageBytes},
+		{"messages in flight", l.InFlight, operator.MaxInFlight},
+	} {
+		if c.have < 0 || c.have > c.max {
+			return fault.New(fault.Invalid, "%d %s: want 0 (the default) to %d", c.have, c.name, c.max)
 		}
 	}
 	return nil

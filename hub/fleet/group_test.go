@@ -44,6 +44,8 @@ func TestSetGroupRefuses(t *testing.T) {
 		"wider pattern":      {"x", operator.SetGroup{IDs: []string{"met*"}}, fault.Conflict},
 		"narrower pattern":   {"x", operator.SetGroup{IDs: []string{"meter-1*"}}, fault.Conflict},
 		"id in a pattern":    {"x", operator.SetGroup{IDs: []string{"gas", "meter-7"}}, fault.Conflict},
+		"negative rate":      {"x", operator.SetGroup{Limits: operator.Limits{MessagesPerSecond: -1}}, fault.Invalid},
+		"too much in flight": {"x", operator.SetGroup{Limits: operator.Limits{InFlight: operator.MaxInFlight + 1}}, fault.Invalid},
 		"too many ids":       {"x", operator.SetGroup{IDs: many}, fault.Invalid},
 	} {
 		t.Run(name, func(t *testing.T) {

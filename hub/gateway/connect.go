@@ -348,7 +348,7 @@ func (s *Session) refuse(code mqtt.Code, err error) error {
 // connack answers CONNECT, before anything else is written.
 func (s *Session) connack(ack *mqtt.Connack) error {
 	if s.version == mqtt.V5 && ack.Code == mqtt.Success {
-		ack.Properties = s.limits()
+		ack.Properties = s.offer()
 	}
 	b, err := mqtt.AppendTo(nil, s.version, ack)
 	if err != nil {

@@ -21,6 +21,8 @@
 //     connection.
 //   - A subscription of a session that is to be kept is on disk before it is
 //     acknowledged.
+//   - A device that is over its limits is read later, so that its own connection
+//     fills up and nobody else waits for it.
 //   - No session outlives the certificates that opened it.
 package gateway
 
@@ -41,6 +43,7 @@ import (
 	"holdfast/identity"
 	"holdfast/iothub"
 	"holdfast/logs"
+	"holdfast/operator"
 )
 
 // Admitter decides on a connection whose certificate has been verified.
@@ -54,8 +57,9 @@ type Admitter interface {
 // until they end: SetMode does not open the session of a birth certificate.
 // A session with DPS is in access.Provision, and always fixed; no other is.
 type Admission struct {
-	Mode  access.Mode
-	Fixed bool
+	Mode   access.Mode
+	Fixed  bool
+	Limits operator.Limits // zero fields are those of Config
 }
 
 // Peer is what is known of the other side of a connection.
@@ -165,8 +169,7 @@ const (
 	WriteTimeout   = 10 * time.Second // for the device to take what it is sent
 	MaxSilence     = 1767 * time.Second
 
-	maxUnacked      = 256     // messages of a session that no sink has answered for
-	maxUnackedBytes = 1 << 20 // and their size, for more than one message
+	maxUnackedBytes = 1 << 20 // of messages of a session that no sink has answered for, if more than one
 	maxQueued       = 256 << 10
 	maxInFlight     = 64 // messages that a device has not acknowledged
 	maxPerDevice    = 4  // connections of one device, the established one included
@@ -191,6 +194,9 @@ type Config struct {
 	Observer  Observer
 	Log       *slog.Logger
 
+	// Limits are what a device may send, where its admission does not say. Zero
+	// fields are those of DefaultLimits.
+	Limits operator.Limits
 	// Slots is how many TLS handshakes run at a time; default 128.
 	Slots int
 	// MaxPending is how many connections may be on their way to a session;
@@ -226,6 +232,7 @@ type Gateway struct {
 	wills   wills
 	running running
 	keeping keeping
+	paces   paces
 	wg      sync.WaitGroup // every goroutine of the gateway
 }
 
@@ -244,6 +251,7 @@ func New(cfg Config) (*Gateway, error) {
 			return nil, fmt.Errorf("gateway: door %q has no name, no listener or no TLS that verifies client certificates", d.Name)
 		}
 	}
+	cfg.Limits = effective(cfg.Limits, DefaultLimits)
 	setDefault(&cfg.Slots, 128)
 	setDefault(&cfg.MaxPending, 4096)
 	setDefault(&cfg.PerAddress, max(1, cfg.MaxPending/4))
@@ -253,6 +261,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{cfg: cfg, log: cfg.Log, slots: make(slots, cfg.Slots)}
 	g.keeping.seed = maphash.MakeSeed()
 	g.reg.sessions = map[identity.Device][]*Session{}
+	g.paces.left = map[identity.Device]debt{}
 	g.pend.conns = map[net.Conn]*source{}
 	g.pend.sources = map[netip.Prefix]*source{}
 	return g, nil

@@ -24,6 +24,12 @@ var (
 
 // handle acts on one packet. An error ends the session.
 func (s *Session) handle(ctx context.Context, p mqtt.Packet) error {
+	switch p.(type) {
+	case *mqtt.Subscribe, *mqtt.Unsubscribe, *mqtt.Pingreq: // count as messages; publish counts its own
+		if err := s.shape(ctx, 0, false); err != nil {
+			return err
+		}
+	}
 	switch p := p.(type) {
 	case *mqtt.Publish:
 		return s.publish(ctx, p)
@@ -74,6 +80,13 @@ func (s *Session) publish(ctx context.Context, p *mqtt.Publish) error {
 	if err != nil {
 		return violation{fmt.Errorf("publish: %w", err)}
 	}
+	_, isEvents := topic.(iothub.Events)
+	if isEvents && len(p.Payload) > s.limits.MaxMessageBytes {
+		return errMessageSize
+	}
+	if err := s.shape(ctx, len(p.Topic)+len(p.Payload), isEvents); err != nil {
+		return err
+	}
 	n, err := s.reserve(topic, p)
 	if err != nil {
 		return err
@@ -97,7 +110,10 @@ func (s *Session) publish(ctx context.Context, p *mqtt.Publish) error {
 func (s *Session) reserve(t iothub.Topic, p *mqtt.Publish) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.unacked.full() && !s.closed {
+	if s.version == mqtt.V5 && p.QoS > mqtt.AtMostOnce && len(s.unacked.entries) >= s.limits.InFlight && s.unacked.owed() >= s.limits.InFlight {
+		return 0, errInFlight
+	}
+	for s.unacked.full(s.limits.InFlight) && !s.closed {
 		s.wake.Wait()
 	}
 	if s.closed {

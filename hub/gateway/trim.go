@@ -15,7 +15,8 @@ const (
 	trimRounds = 3
 )
 
-// trim gives memory back whenever connections came and then stopped coming.
+// trim gives memory back whenever connections came and then stopped coming, and
+// forgets the paces of devices that are gone.
 func (g *Gateway) trim(ctx context.Context) {
 	tick := time.NewTicker(trimQuiet)
 	defer tick.Stop()
@@ -26,6 +27,7 @@ func (g *Gateway) trim(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		g.paces.sweep(time.Now())
 		total := g.pend.count()
 		if total == seen && total-trimmed >= trimAfter {
 			for range trimRounds {

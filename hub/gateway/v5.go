@@ -138,10 +138,10 @@ func (s *Session) settings(c *mqtt.Connect) (mqtt.Code, error) {
 	return mqtt.Accepted, nil
 }
 
-// limits are the properties of the CONNACK that opens a session.
-func (s *Session) limits() mqtt.Properties {
+// offer has the properties of the CONNACK that opens a session.
+func (s *Session) offer() mqtt.Properties {
 	ps := mqtt.Properties{
-		{ID: mqtt.ReceiveMaximum, Number: maxUnacked},
+		{ID: mqtt.ReceiveMaximum, Number: uint32(s.limits.InFlight)},
 		{ID: mqtt.MaximumQoS, Number: uint32(mqtt.AtLeastOnce)},
 		{ID: mqtt.RetainAvailable},
 		{ID: mqtt.MaximumPacketSize, Number: mqtt.DefaultLimit},

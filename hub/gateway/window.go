@@ -15,9 +15,21 @@ type entry struct {
 	done bool
 }
 
-// full reports whether the next message has to wait.
-func (w *window) full() bool {
-	return len(w.entries) >= maxUnacked || w.bytes >= maxUnackedBytes
+// full reports whether the next message has to wait, of a session that may have
+// limit of them.
+func (w *window) full(limit int) bool {
+	return len(w.entries) >= limit || w.bytes >= maxUnackedBytes
+}
+
+// owed is how many messages a client still expects an acknowledgement of.
+func (w *window) owed() int {
+	n := 0
+	for _, e := range w.entries {
+		if e.id != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // add takes a message and returns its number.
