@@ -261,6 +261,18 @@ const (
 
 func checkMemory(t testing.TB, b *board) {
 	t.Helper()
+	for name, size := range memory(t, b) {
+		t.Logf("connected device: %s %d KiB", name, size>>10)
+		if size >= maxMemory {
+			t.Errorf("connected device: %s is %d KiB", name, size>>10)
+		}
+	}
+}
+
+// memory returns what the firmware has resident, in all and of its own, in
+// bytes.
+func memory(t testing.TB, b *board) map[string]int {
+	t.Helper()
 	pid, err := b.firmware()
 	if err != nil {
 		t.Fatal(err)
@@ -269,6 +281,7 @@ func checkMemory(t testing.TB, b *board) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sizes := map[string]int{}
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(line, ":")
 		if name != "VmRSS" && name != "RssAnon" {
@@ -278,11 +291,9 @@ func checkMemory(t testing.TB, b *board) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("connected device: %s %d KiB", name, kib)
-		if kib<<10 >= maxMemory {
-			t.Errorf("connected device: %s is %d KiB", name, kib)
-		}
+		sizes[name] = kib << 10
 	}
+	return sizes
 }
 
 func TestDeviceProgramIsSmall(t *testing.T) {
@@ -293,5 +304,20 @@ func TestDeviceProgramIsSmall(t *testing.T) {
 	t.Logf("stripped: %d bytes", info.Size())
 	if info.Size() >= maxSize {
 		t.Errorf("stripped: %d bytes", info.Size())
+	}
+}
+
+// BenchmarkDevice says what the device program keeps resident while it is
+// connected with its full certificate.
+func BenchmarkDevice(b *testing.B) {
+	s := newStation(b, b.TempDir(), build(b, "holdfast/cmd/holdfast", ""))
+	s.start(b)
+	board := newBoard(b, s)
+	board.power(b)
+	trusted(b, s.operatorClient(b))
+	for b.Loop() {
+		sizes := memory(b, board)
+		b.ReportMetric(float64(sizes["VmRSS"])/1e6, "MB-resident")
+		b.ReportMetric(float64(sizes["RssAnon"])/1e6, "MB-anonymous")
 	}
 }
