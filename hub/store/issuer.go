@@ -99,32 +99,55 @@ func (a *adder) see(ctx context.Context, k issuer.Key, at time.Time) error {
 	if n, err := res.RowsAffected(); err != nil || n == 1 {
 		return err
 	}
-	known := issuer.Key{Digest: k.Digest}
-	err = a.tx.QueryRowContext(ctx, `SELECT owner, kind FROM keys_seen WHERE key = ?`, k.Digest.String()).Scan(&known.Owner, &known.Kind)
+	known, err := seenKey(ctx, a.tx, k.Digest)
 	if err != nil {
 		return err
 	}
 	return &issuer.KeySeenError{Known: known}
 }
 
-// NoteKey implements issuer.Store.
+// NoteKey implements issuer.Store. A maker's key is noted each time its device
+// comes: one that is known already is read, without waiting for who writes.
 func (s *Store) NoteKey(ctx context.Context, k issuer.Key, at time.Time) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		a, err := newAdder(ctx, tx)
-		if err != nil {
-			return err
+	known, err := seenKey(ctx, s.read, k.Digest)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = s.tx(ctx, func(tx *sql.Tx) error {
+			a, err := newAdder(ctx, tx)
+			if err != nil {
+				return err
+			}
+			defer a.close()
+			return a.see(ctx, k, at)
+		})
+		var seen *issuer.KeySeenError
+		if !errors.As(err, &seen) {
+			return keyNoted(err)
 		}
-		defer a.close()
-		return a.see(ctx, k, at)
-	})
-	var seen *issuer.KeySeenError
-	if errors.As(err, &seen) && seen.Known == k {
-		return nil
+		known, err = seen.Known, nil // by another in between
 	}
+	if err != nil || known == k {
+		return keyNoted(err)
+	}
+	return keyNoted(&issuer.KeySeenError{Known: known})
+}
+
+func keyNoted(err error) error {
 	if err != nil {
 		return fmt.Errorf("note key: %w", err)
 	}
 	return nil
+}
+
+// rowReader is what has one row to read: a transaction, or the pool of readers.
+type rowReader interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// seenKey returns whose a key is, or sql.ErrNoRows.
+func seenKey(ctx context.Context, q rowReader, key identity.Digest) (issuer.Key, error) {
+	known := issuer.Key{Digest: key}
+	err := q.QueryRowContext(ctx, `SELECT owner, kind FROM keys_seen WHERE key = ?`, key.String()).Scan(&known.Owner, &known.Kind)
+	return known, err
 }
 
 // Revoke implements issuer.Store.
