@@ -178,3 +178,25 @@ func TestOpenSSLVerifiesTheChains(t *testing.T) {
 		}
 	}
 }
+
+// A hub that is reached by addresses alone: its authority excludes every DNS
+// name, and OpenSSL takes a common name that could be one for one.
+func TestOpenSSLVerifiesAHubWithoutAName(t *testing.T) {
+	openssl := testkit.Need(t, "openssl")
+	w := newWorld(t)
+	names := must(pki.ParseNames([]string{"192.0.2.7"}))(t)
+	ca := must(w.root.NewIntermediate(pki.Server, names, now))(t)
+	leaf := must(ca.Issue(pki.ServerLeaf(names, must(pki.NewKey())(t).Public(), time.Hour), now))(t)
+	dir := t.TempDir()
+	for name, cert := range map[string]*x509.Certificate{"root.pem": w.root.Cert, "ca.pem": ca.Cert, "leaf.pem": leaf} {
+		if err := os.WriteFile(filepath.Join(dir, name), pki.EncodeCerts(cert), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), openssl, "verify", "-x509_strict", "-attime", "1793620800",
+		"-CAfile", filepath.Join(dir, "root.pem"), "-untrusted", filepath.Join(dir, "ca.pem"), "-purpose", "sslserver",
+		"-verify_ip", "192.0.2.7", filepath.Join(dir, "leaf.pem")).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -33,14 +33,15 @@ func OperationalLeaf(id identity.Device, key crypto.PublicKey, lifetime time.Dur
 }
 
 // ServerLeaf is a certificate of the hub. The first name is the CN too, for
-// the devices that look nowhere else.
+// the devices that look nowhere else. An address is not: OpenSSL takes one for
+// a DNS name, which the authority's constraints then exclude.
 func ServerLeaf(names Names, key crypto.PublicKey, lifetime time.Duration) Leaf {
 	l := Leaf{class: Server, key: key, names: names, lifetime: lifetime}
 	switch {
 	case len(names.DNS) > 0:
 		l.cn = names.DNS[0]
 	case len(names.IPs) > 0:
-		l.cn = names.IPs[0].String()
+		l.cn = "Holdfast hub" // the space keeps it from looking like a name
 	}
 	return l
 }
