@@ -30,6 +30,9 @@ type Store struct {
 	crowd       *crowd
 }
 
+// readers is how many reads run at a time.
+const readers = 8
+
 // Open opens or makes the SQLite database at path and brings its schema up to
 // date.
 func Open(ctx context.Context, path string) (*Store, error) {
@@ -48,7 +51,8 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		write.Close()
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	read.SetMaxOpenConns(8)
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers) // opening one costs more than most reads
 	s := &Store{write: write, read: read, crowd: newCrowd()}
 	if err := s.migrate(ctx); err != nil {
 		s.Close()
