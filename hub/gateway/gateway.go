@@ -351,11 +351,13 @@ func (g *Gateway) accepted(ctx context.Context, raw net.Conn, d Door) {
 	})
 }
 
+// closeAll ends the sessions first, each with its cause: one that has just
+// begun is among the connections on their way too.
 func (g *Gateway) closeAll() {
-	g.pend.close()
 	for _, s := range g.reg.close() {
 		s.cut(Shutdown, nil)
 	}
+	g.pend.close()
 }
 
 // Revoke ends every session of a device, those on their way included, and
