@@ -351,13 +351,16 @@ func (g *Gateway) accepted(ctx context.Context, raw net.Conn, d Door) {
 	})
 }
 
-// closeAll ends the sessions first, each with its cause: one that has just
-// begun is among the connections on their way too.
+// closeAll ends the sessions, each with its cause and its last words, and
+// closes the connections on their way. One that has just become a session is
+// among both.
 func (g *Gateway) closeAll() {
+	sessions := map[net.Conn]bool{}
 	for _, s := range g.reg.close() {
+		sessions[s.raw] = true
 		s.cut(Shutdown, nil)
 	}
-	g.pend.close()
+	g.pend.close(sessions)
 }
 
 // Revoke ends every session of a device, those on their way included, and

@@ -184,8 +184,8 @@ func TestCutWhileAdmitting(t *testing.T) {
 	if got := b.Sessions()[0].Mode(); got != access.Quarantine {
 		t.Errorf("mode %s", got)
 	}
-	if len(b.hub.opened) != 1 {
-		t.Errorf("%d sessions were opened", len(b.hub.opened))
+	if n := b.hub.sessions(); n != 1 {
+		t.Errorf("%d sessions were opened", n)
 	}
 }
 
@@ -497,7 +497,7 @@ func TestConnectRefused(t *testing.T) {
 			}
 		})
 	}
-	if len(b.hub.opened) > 0 || len(b.Sessions()) > 0 {
+	if b.hub.sessions() > 0 || len(b.Sessions()) > 0 {
 		t.Error("a session was opened")
 	}
 }

@@ -233,8 +233,13 @@ func (h *fakeHub) await(t testing.TB, what string, ok func() bool) {
 // awaitClosed waits for the first session to end and checks why.
 func (h *fakeHub) awaitClosed(t testing.TB, cause gateway.Cause, text string) {
 	t.Helper()
-	h.await(t, "the end of the session", func() bool { return len(h.closed) > 0 })
-	got := h.closed[0]
+	var got closing
+	h.await(t, "the end of the session", func() bool {
+		if len(h.closed) > 0 {
+			got = h.closed[0]
+		}
+		return len(h.closed) > 0
+	})
 	if got.cause != cause || text != "" && (got.err == nil || !strings.Contains(got.err.Error(), text)) {
 		t.Errorf("session closed: %s, %v, want %s, %q", got.cause, got.err, cause, text)
 	}
@@ -242,12 +247,23 @@ func (h *fakeHub) awaitClosed(t testing.TB, cause gateway.Cause, text string) {
 
 func (h *fakeHub) awaitRefused(t testing.TB, text string) gateway.Refusal {
 	t.Helper()
-	h.await(t, "a refusal", func() bool { return len(h.refusals) > 0 })
-	got := h.refusals[0]
+	var got gateway.Refusal
+	h.await(t, "a refusal", func() bool {
+		if len(h.refusals) > 0 {
+			got = h.refusals[0]
+		}
+		return len(h.refusals) > 0
+	})
 	if !strings.Contains(got.Err.Error(), text) {
 		t.Errorf("refused: %v, want %q", got.Err, text)
 	}
 	return got
+}
+
+// sessions is how many sessions were opened so far.
+func (h *fakeHub) sessions() (n int) {
+	h.note(func() { n = len(h.opened) })
+	return n
 }
 
 func (h *fakeHub) stored() int {

@@ -56,11 +56,15 @@ func (p *pending) remove(raw net.Conn) {
 	}
 }
 
-func (p *pending) close() {
+// close closes all connections but those, which have become sessions already
+// and end as such.
+func (p *pending) close(but map[net.Conn]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for raw := range p.conns {
-		raw.Close()
+		if !but[raw] {
+			raw.Close()
+		}
 	}
 }
 
