@@ -775,7 +775,7 @@ func TestRunEnds(t *testing.T) {
 	done(nil)
 	c.expectEnd()
 	b.hub.awaitClosed(t, gateway.Shutdown, "")
-	if n := goroutines(); n > 0 {
+	if n := lasting(); n > 0 {
 		t.Errorf("%d goroutines are left", n)
 	}
 	if b.Revoke("pump-01") || len(b.Sessions()) > 0 {

@@ -449,6 +449,15 @@ func (c *client) alive() {
 
 func deviceOf(i int) identity.Device { return identity.Device(fmt.Sprintf("pump-%04d", i)) }
 
+// lasting counts the gateway's goroutines that do not end: one that has done
+// its work may need a moment to be gone.
+func lasting() int {
+	for late := time.Now().Add(patience); goroutines() > 0 && time.Now().Before(late); {
+		runtime.Gosched()
+	}
+	return goroutines()
+}
+
 // goroutines counts those that run code of the gateway.
 func goroutines() int {
 	buf := make([]byte, 1<<20)
