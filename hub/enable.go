@@ -114,7 +114,7 @@ func enabled(ctx context.Context, dir string, secret pki.Secret, kind ledger.Kin
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, filepath.Join(dir, databaseDir))
+	db, err := store.Open(ctx, filepath.Join(dir, databaseName))
 	if err != nil {
 		return err
 	}

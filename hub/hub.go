@@ -111,7 +111,7 @@ func Run(ctx context.Context, dir string, o Options) error {
 	}
 	defer ls.close()
 	h := &hub{cfg: cfg, version: o.Version, log: o.Log, at: ls.addresses()}
-	if h.db, err = store.Open(ctx, filepath.Join(dir, databaseDir)); err != nil {
+	if h.db, err = store.Open(ctx, filepath.Join(dir, databaseName)); err != nil {
 		return err
 	}
 	defer h.db.Close()

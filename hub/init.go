@@ -25,12 +25,12 @@ import (
 
 // The files of a state directory.
 const (
-	caDir       = "ca"
-	databaseDir = "holdfast.db"
-	streamDir   = "stream"
-	ledgerKey   = "ledger.key"
-	operatorDir = "operator"
-	rootName    = "root.pem"
+	caDir        = "ca"
+	databaseName = "holdfast.db"
+	streamDir    = "stream"
+	ledgerKey    = "ledger.key"
+	operatorDir  = "operator"
+	rootName     = "root.pem"
 )
 
 // ledgerPurpose is what the ledger's key is sealed for.
@@ -137,7 +137,7 @@ func sealSecret(path string, create bool) (pki.Secret, error) {
 // initOperator makes the ledger's key and the first operator's certificate and
 // records both as the ledger's first entries.
 func initOperator(ctx context.Context, in InitConfig, cfg Config, secret pki.Secret) error {
-	db, err := store.Open(ctx, filepath.Join(in.State, databaseDir))
+	db, err := store.Open(ctx, filepath.Join(in.State, databaseName))
 	if err != nil {
 		return err
 	}
