@@ -1,17 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/client"
 	"holdfast/operator"
 )
 
 func caCmd(io stdio) *cobra.Command {
-	return noun("ca", "Register the authorities that others sign with", caAddCmd(io), caVerifyCmd(io), caListCmd(io))
+	return noun("ca", "Register the authorities that others sign with", caAddCmd(io), caVerifyCmd(), caListCmd())
 }
 
 func caAddCmd(io stdio) *cobra.Command {
@@ -28,7 +30,7 @@ which count as hardware roots only in groups marked --simulation.`,
 		Args: nArgs(2),
 	}
 	cmd.Flags().StringVar(&endorsement, "endorsement", "", "the root of TPMs of this class: hardware or software")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		pem, err := os.ReadFile(a[1])
 		if err != nil {
@@ -38,15 +40,9 @@ which count as hardware roots only in groups marked --simulation.`,
 		if endorsement != "" {
 			ca.Kind, ca.Class = "endorsement", endorsement
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		out, err := c.AddCA(cmd.Context(), ca)
-		if err != nil {
-			return fmt.Errorf("add %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, out, func(w writer) {
+		return ask(cmd, "add "+a[0], func(c *client.Client, ctx context.Context) (operator.CA, error) {
+			return c.AddCA(ctx, ca)
+		}, func(w writer, out operator.CA) {
 			fmt.Fprintf(w, "registered %s: %s\n", out.Name, out.Subject)
 			tellChallenge(io, out)
 		})
@@ -72,7 +68,7 @@ func verified(ca operator.CA) string {
 	return ca.Verified.UTC().Format(time.DateOnly)
 }
 
-func caVerifyCmd(io stdio) *cobra.Command {
+func caVerifyCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify NAME [FILE]",
 		Short: "Prove that the key of a maker's CA is at hand",
@@ -85,7 +81,7 @@ good for one proof; without FILE a new one is made and printed. With openssl:
 		Example: "  holdfast ca verify maker proof.pem",
 		Args:    fromTo(1, 2),
 	}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		var p operator.Proof
 		if len(a) > 1 {
@@ -95,15 +91,9 @@ good for one proof; without FILE a new one is made and printed. With openssl:
 			}
 			p.PEM = string(pem)
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		out, err := c.VerifyCA(cmd.Context(), a[0], p)
-		if err != nil {
-			return fmt.Errorf("verify %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, out, func(w writer) {
+		return ask(cmd, "verify "+a[0], func(c *client.Client, ctx context.Context) (operator.CA, error) {
+			return c.VerifyCA(ctx, a[0], p)
+		}, func(w writer, out operator.CA) {
 			if len(a) > 1 {
 				fmt.Fprintf(w, "verified %s: whoever asked has the key of %s\n", out.Name, out.Subject)
 				return
@@ -114,19 +104,11 @@ good for one proof; without FILE a new one is made and printed. With openssl:
 	return cmd
 }
 
-func caListCmd(io stdio) *cobra.Command {
+func caListCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List registered authorities", Example: "  holdfast ca list", Args: noArgs}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		cas, err := c.CAs(cmd.Context())
-		if err != nil {
-			return fmt.Errorf("list authorities: %w", err)
-		}
-		return show(io.Out, *asJSON, cas, func(w writer) {
+		return ask(cmd, "list authorities", (*client.Client).CAs, func(w writer, cas []operator.CA) {
 			fmt.Fprintln(w, "NAME\tKIND\tCLASS\tUNTIL\tVERIFIED\tSUBJECT")
 			for _, ca := range cas {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", ca.Name, ca.Kind, ca.Class, ca.NotAfter.UTC().Format(time.DateOnly), verified(ca), plain(ca.Subject))

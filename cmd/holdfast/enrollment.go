@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,12 +15,12 @@ import (
 	"holdfast/pki"
 )
 
-func enrollmentCmd(io stdio) *cobra.Command {
+func enrollmentCmd() *cobra.Command {
 	return noun("enrollment", "Say what becomes of devices that provision themselves (DPS)",
-		enrollmentAddCmd(io), enrollmentListCmd(io), enrollmentShowCmd(io),
-		enrollmentDisableCmd(io, "disable", "Refuse the devices of an enrolment", true),
-		enrollmentDisableCmd(io, "enable", "Take the devices of an enrolment again", false),
-		enrollmentRemoveCmd(io))
+		enrollmentAddCmd(), enrollmentListCmd(), enrollmentShowCmd(),
+		enrollmentDisableCmd("disable", "Refuse the devices of an enrolment", true),
+		enrollmentDisableCmd("enable", "Take the devices of an enrolment again", false),
+		enrollmentRemoveCmd())
 }
 
 // enrollmentFlags are the flags of enrollment add that are not members.
@@ -29,7 +30,7 @@ type enrollmentFlags struct {
 	tags, desired, payload string
 }
 
-func enrollmentAddCmd(io stdio) *cobra.Command {
+func enrollmentAddCmd() *cobra.Command {
 	var e operator.Enrollment
 	var f enrollmentFlags
 	cmd := &cobra.Command{
@@ -55,21 +56,15 @@ with --legacy-selfsigned it may be a self-signed one.`,
 	cmd.Flags().StringVar(&f.payload, "payload", "", "JSON that is handed to the device with its assignment")
 	cmd.Flags().StringVar(&e.Reprovision, "reprovision", operator.Keep, "the twin when a device comes again: keep or reset")
 	cmd.Flags().BoolVar(&e.Disabled, "disabled", false, "refuse the devices")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		e.ID = a[0]
 		if err := f.into(&e); err != nil {
 			return err
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		out, err := c.AddEnrollment(cmd.Context(), e)
-		if err != nil {
-			return fmt.Errorf("add enrolment %s: %w", a[0], err)
-		}
-		return showEnrollment(io, *asJSON, out)
+		return ask(cmd, "add enrolment "+a[0], func(c *client.Client, ctx context.Context) (operator.Enrollment, error) {
+			return c.AddEnrollment(ctx, e)
+		}, enrollmentSheet)
 	}
 	return cmd
 }
@@ -110,17 +105,15 @@ func (f enrollmentFlags) into(e *operator.Enrollment) error {
 	return nil
 }
 
-func showEnrollment(io stdio, asJSON bool, e operator.Enrollment) error {
-	return show(io.Out, asJSON, e, func(w writer) {
-		fmt.Fprintf(w, "enrolment\t%s (%s)\ngroup\t%s\nstate\t%s\nknown by\t%s\ncoming again\t%s the twin\n",
-			e.ID, e.Kind, e.Group, enrollmentState(e), knownBy(e), e.Reprovision)
-		if e.Twin != nil {
-			fmt.Fprintf(w, "first tags\t%s\nfirst desired\t%s\n", e.Twin.Tags, e.Twin.Desired)
-		}
-		if len(e.Payload) > 0 {
-			fmt.Fprintf(w, "payload\t%s\n", e.Payload)
-		}
-	})
+func enrollmentSheet(w writer, e operator.Enrollment) {
+	fmt.Fprintf(w, "enrolment\t%s (%s)\ngroup\t%s\nstate\t%s\nknown by\t%s\ncoming again\t%s the twin\n",
+		e.ID, e.Kind, e.Group, enrollmentState(e), knownBy(e), e.Reprovision)
+	if e.Twin != nil {
+		fmt.Fprintf(w, "first tags\t%s\nfirst desired\t%s\n", e.Twin.Tags, e.Twin.Desired)
+	}
+	if len(e.Payload) > 0 {
+		fmt.Fprintf(w, "payload\t%s\n", e.Payload)
+	}
 }
 
 func enrollmentState(e operator.Enrollment) string {
@@ -146,21 +139,15 @@ func knownBy(e operator.Enrollment) string {
 	return strings.Join(by, " ")
 }
 
-func enrollmentListCmd(io stdio) *cobra.Command {
+func enrollmentListCmd() *cobra.Command {
 	var kind string
 	cmd := &cobra.Command{Use: "list", Short: "List enrolments", Example: "  holdfast enrollment list --kind group", Args: noArgs}
 	cmd.Flags().StringVar(&kind, "kind", "", "only this kind: individual or group")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		es, err := c.Enrollments(cmd.Context(), kind)
-		if err != nil {
-			return fmt.Errorf("list enrolments: %w", err)
-		}
-		return show(io.Out, *asJSON, es, func(w writer) {
+		return ask(cmd, "list enrolments", func(c *client.Client, ctx context.Context) ([]operator.Enrollment, error) {
+			return c.Enrollments(ctx, kind)
+		}, func(w writer, es []operator.Enrollment) {
 			fmt.Fprintln(w, "ENROLMENT\tKIND\tGROUP\tSTATE\tKNOWN BY")
 			for _, e := range es {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", e.ID, e.Kind, e.Group, enrollmentState(e), knownBy(e))
@@ -171,53 +158,37 @@ func enrollmentListCmd(io stdio) *cobra.Command {
 }
 
 // enrollmentVerb is a command on one enrolment.
-func enrollmentVerb(use, short, example string, do func(cmd *cobra.Command, c *client.Client, kind, id string, asJSON bool) error) *cobra.Command {
+func enrollmentVerb[T any](use, short, example string, do func(c *client.Client, ctx context.Context, kind, id string) (T, error), text func(writer, T)) *cobra.Command {
 	var kind string
 	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: nArgs(1)}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.Flags().StringVar(&kind, "kind", operator.Individual, "individual, or group for one for many")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		if err := do(cmd, c, kind, a[0], *asJSON); err != nil {
-			return fmt.Errorf("%s enrolment %s: %w", cmd.Name(), a[0], err)
-		}
-		return nil
+		return ask(cmd, cmd.Name()+" enrolment "+a[0], func(c *client.Client, ctx context.Context) (T, error) {
+			return do(c, ctx, kind, a[0])
+		}, text)
 	}
 	return cmd
 }
 
-func enrollmentShowCmd(io stdio) *cobra.Command {
-	return enrollmentVerb("show ID", "Show an enrolment", "  holdfast enrollment show meter-7",
-		func(cmd *cobra.Command, c *client.Client, kind, id string, asJSON bool) error {
-			e, err := c.Enrollment(cmd.Context(), kind, id)
-			if err != nil {
-				return err
-			}
-			return showEnrollment(io, asJSON, e)
-		})
+func enrollmentShowCmd() *cobra.Command {
+	return enrollmentVerb("show ID", "Show an enrolment", "  holdfast enrollment show meter-7", (*client.Client).Enrollment, enrollmentSheet)
 }
 
-func enrollmentDisableCmd(io stdio, verb, short string, disabled bool) *cobra.Command {
+func enrollmentDisableCmd(verb, short string, disabled bool) *cobra.Command {
 	return enrollmentVerb(verb+" ID", short, "  holdfast enrollment "+verb+" spares --kind group",
-		func(cmd *cobra.Command, c *client.Client, kind, id string, asJSON bool) error {
-			e, err := c.DisableEnrollment(cmd.Context(), kind, id, disabled)
-			if err != nil {
-				return err
-			}
-			return show(io.Out, asJSON, e, func(w writer) { fmt.Fprintf(w, "enrolment %s is %s\n", e.ID, enrollmentState(e)) })
+		func(c *client.Client, ctx context.Context, kind, id string) (operator.Enrollment, error) {
+			return c.DisableEnrollment(ctx, kind, id, disabled)
+		},
+		func(w writer, e operator.Enrollment) {
+			fmt.Fprintf(w, "enrolment %s is %s\n", e.ID, enrollmentState(e))
 		})
 }
 
-func enrollmentRemoveCmd(io stdio) *cobra.Command {
+func enrollmentRemoveCmd() *cobra.Command {
 	return enrollmentVerb("remove ID", "Remove an enrolment; devices that came by it stay", "  holdfast enrollment remove meter-7",
-		func(cmd *cobra.Command, c *client.Client, kind, id string, asJSON bool) error {
-			if err := c.RemoveEnrollment(cmd.Context(), kind, id); err != nil {
-				return err
-			}
-			removed := map[string]string{"kind": kind, "id": id}
-			return show(io.Out, asJSON, removed, func(w writer) { fmt.Fprintf(w, "removed enrolment %s\n", id) })
-		})
+		func(c *client.Client, ctx context.Context, kind, id string) (map[string]string, error) {
+			return map[string]string{"kind": kind, "id": id}, c.RemoveEnrollment(ctx, kind, id)
+		},
+		func(w writer, removed map[string]string) { fmt.Fprintf(w, "removed enrolment %s\n", removed["id"]) })
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/client"
 	"holdfast/identity"
 	"holdfast/measure"
 	"holdfast/operator"
@@ -16,11 +18,11 @@ import (
 
 func fleetCmd(io stdio) *cobra.Command {
 	return noun("fleet", "Register, list and steer devices",
-		fleetAddCmd(io), fleetListCmd(io), fleetShowCmd(io),
-		fleetActCmd(io, "revoke", "Take a device's credentials for good and end its session"),
-		fleetActCmd(io, "quarantine", "Cut a device down to attestation, posture and logs"),
-		fleetActCmd(io, "restore", "Lift a quarantine or a revocation"),
-		fleetImportCmd(io), fleetPendingCmd(io), fleetAcceptCmd(io), fleetRefuseCmd(io))
+		fleetAddCmd(io), fleetListCmd(), fleetShowCmd(),
+		fleetActCmd("revoke", "Take a device's credentials for good and end its session"),
+		fleetActCmd("quarantine", "Cut a device down to attestation, posture and logs"),
+		fleetActCmd("restore", "Lift a quarantine or a revocation"),
+		fleetImportCmd(io), fleetPendingCmd(), fleetAcceptCmd(), fleetRefuseCmd())
 }
 
 func fleetAddCmd(io stdio) *cobra.Command {
@@ -42,21 +44,15 @@ certificate with its id.`,
 	cmd.Flags().StringVar(&ek, "ek", "", "file with the public area of the TPM's endorsement key")
 	cmd.Flags().BoolVar(&token, "token", false, "make a claim token and print it")
 	cmd.Flags().DurationVar(&ttl, "ttl", 24*time.Hour, "how long the token is good")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		d, err := newDevice(a[0], group, ek, token, ttl)
 		if err != nil {
 			return err
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		added, err := c.AddDevice(cmd.Context(), d)
-		if err != nil {
-			return fmt.Errorf("add %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, added, func(w writer) {
+		return ask(cmd, "add "+a[0], func(c *client.Client, ctx context.Context) (operator.AddedDevice, error) {
+			return c.AddDevice(ctx, d)
+		}, func(w writer, added operator.AddedDevice) {
 			if added.Token != "" {
 				fmt.Fprintln(w, added.Token)
 			}
@@ -84,7 +80,7 @@ func newDevice(id, group, ek string, token bool, ttl time.Duration) (operator.Ad
 	return d, nil
 }
 
-func fleetListCmd(io stdio) *cobra.Command {
+func fleetListCmd() *cobra.Command {
 	var group, status string
 	cmd := &cobra.Command{
 		Use:     "list",
@@ -94,17 +90,11 @@ func fleetListCmd(io stdio) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&group, "group", "", "only this group")
 	cmd.Flags().StringVar(&status, "status", "", "only this status")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		ds, err := c.Devices(cmd.Context(), identity.Group(group), status)
-		if err != nil {
-			return fmt.Errorf("list devices: %w", err)
-		}
-		return show(io.Out, *asJSON, ds, func(w writer) { deviceTable(w, ds) })
+		return ask(cmd, "list devices", func(c *client.Client, ctx context.Context) ([]operator.Device, error) {
+			return c.Devices(ctx, identity.Group(group), status)
+		}, deviceTable)
 	}
 	return cmd
 }
@@ -150,24 +140,18 @@ func tally(rows []measure.Row) (pass, fail, unknown int) {
 	return pass, fail, unknown
 }
 
-func fleetShowCmd(io stdio) *cobra.Command {
+func fleetShowCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show ID",
 		Short:   "Show a device: every measure, with evidence and reason",
 		Example: "  holdfast fleet show pump-01 --json",
 		Args:    nArgs(1),
 	}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		d, err := c.Device(cmd.Context(), identity.Device(a[0]))
-		if err != nil {
-			return fmt.Errorf("show %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, d, func(w writer) { deviceSheet(w, d) })
+		return ask(cmd, "show "+a[0], func(c *client.Client, ctx context.Context) (operator.Device, error) {
+			return c.Device(ctx, identity.Device(a[0]))
+		}, deviceSheet)
 	}
 	return cmd
 }
@@ -198,7 +182,7 @@ func age(r measure.Row) string {
 	return time.Since(r.Time).Round(time.Second).String()
 }
 
-func fleetActCmd(io stdio, verb, short string) *cobra.Command {
+func fleetActCmd(verb, short string) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:     verb + " ID --reason WHY",
@@ -207,34 +191,20 @@ func fleetActCmd(io stdio, verb, short string) *cobra.Command {
 		Args:    nArgs(1),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; kept in the ledger (required)")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		d, err := c.Act(cmd.Context(), identity.Device(a[0]), verb, reason)
-		if err != nil {
-			return fmt.Errorf("%s %s: %w", verb, a[0], err)
-		}
-		return show(io.Out, *asJSON, d, func(w writer) { fmt.Fprintf(w, "%s is %s\n", d.ID, d.Status) })
+		return ask(cmd, fmt.Sprintf("%s %s", verb, a[0]), func(c *client.Client, ctx context.Context) (operator.Device, error) {
+			return c.Act(ctx, identity.Device(a[0]), verb, reason)
+		}, func(w writer, d operator.Device) { fmt.Fprintf(w, "%s is %s\n", d.ID, d.Status) })
 	}
 	return required(cmd, "reason")
 }
 
-func fleetPendingCmd(io stdio) *cobra.Command {
+func fleetPendingCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "pending", Short: "List devices that came and that nothing admits", Example: "  holdfast fleet pending", Args: noArgs}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		ps, err := c.Pending(cmd.Context())
-		if err != nil {
-			return fmt.Errorf("list pending devices: %w", err)
-		}
-		return show(io.Out, *asJSON, ps, func(w writer) {
+		return ask(cmd, "list pending devices", (*client.Client).Pending, func(w writer, ps []operator.Pending) {
 			fmt.Fprintln(w, "REQUEST\tFROM\tTIME\tSHOWED")
 			for _, p := range ps {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.ID, p.Remote, p.Time.UTC().Format(time.RFC3339), plain(p.Shown))
@@ -244,7 +214,7 @@ func fleetPendingCmd(io stdio) *cobra.Command {
 	return cmd
 }
 
-func fleetAcceptCmd(io stdio) *cobra.Command {
+func fleetAcceptCmd() *cobra.Command {
 	var id, group string
 	cmd := &cobra.Command{
 		Use:   "accept REQUEST --id ID --group GROUP",
@@ -256,28 +226,23 @@ key; compare it with what the box itself says: holdfast-device ek | sha256sum`,
 	}
 	cmd.Flags().StringVar(&id, "id", "", "id the device will have (required)")
 	cmd.Flags().StringVar(&group, "group", "", "its group (required)")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		d, err := newDevice(id, group, "", false, 0)
 		if err != nil {
 			return err
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		accept := operator.Accept{Device: d.ID, Group: d.Group}
-		if err := c.Accept(cmd.Context(), a[0], accept); err != nil {
-			return fmt.Errorf("accept %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, accept, func(w writer) {
-			fmt.Fprintf(w, "accepted; the device becomes %s when it asks again\n", id)
+		return ask(cmd, "accept "+a[0], func(c *client.Client, ctx context.Context) (operator.Accept, error) {
+			accept := operator.Accept{Device: d.ID, Group: d.Group}
+			return accept, c.Accept(ctx, a[0], accept)
+		}, func(w writer, done operator.Accept) {
+			fmt.Fprintf(w, "accepted; the device becomes %s when it asks again\n", done.Device)
 		})
 	}
 	return required(cmd, "id", "group")
 }
 
-func fleetRefuseCmd(io stdio) *cobra.Command {
+func fleetRefuseCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:     "refuse REQUEST --reason WHY",
@@ -286,16 +251,11 @@ func fleetRefuseCmd(io stdio) *cobra.Command {
 		Args:    nArgs(1),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; kept in the ledger (required)")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		if err := c.Refuse(cmd.Context(), a[0], reason); err != nil {
-			return fmt.Errorf("refuse %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, operator.Act{Reason: reason}, func(w writer) { fmt.Fprintln(w, "refused") })
+		return ask(cmd, "refuse "+a[0], func(c *client.Client, ctx context.Context) (operator.Act, error) {
+			return operator.Act{Reason: reason}, c.Refuse(ctx, a[0], reason)
+		}, func(w writer, _ operator.Act) { fmt.Fprintln(w, "refused") })
 	}
 	return required(cmd, "reason")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -8,16 +9,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/client"
+	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/operator"
 )
 
-func groupCmd(io stdio) *cobra.Command {
+func groupCmd() *cobra.Command {
 	return noun("group", "Make device groups and say what their devices have to show",
-		groupCreateCmd(io), groupListCmd(io), groupShowCmd(io))
+		groupCreateCmd(), groupListCmd(), groupShowCmd())
 }
 
-func groupCreateCmd(io stdio) *cobra.Command {
+func groupCreateCmd() *cobra.Command {
 	var g operator.SetGroup
 	var policy string
 	cmd := &cobra.Command{
@@ -45,7 +48,7 @@ one to start from. Limits hold for each device from its next connection on.`,
 	cmd.Flags().IntVar(&g.Limits.BurstSeconds, "burst", 0, "seconds for which a silent device saves both up")
 	cmd.Flags().IntVar(&g.Limits.MaxMessageBytes, "max-message", 0, "bytes of one telemetry message")
 	cmd.Flags().IntVar(&g.Limits.InFlight, "in-flight", 0, "messages of a device that wait for their acknowledgement")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		id, err := identity.ParseGroup(a[0])
 		if err != nil {
@@ -54,15 +57,9 @@ one to start from. Limits hold for each device from its next connection on.`,
 		if err := readPolicy(&g, policy); err != nil {
 			return err
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		out, err := c.SetGroup(cmd.Context(), id, g)
-		if err != nil {
-			return fmt.Errorf("group %s: %w", id, err)
-		}
-		return show(io.Out, *asJSON, out, func(w writer) {
+		return ask(cmd, fmt.Sprintf("group %s", id), func(c *client.Client, ctx context.Context) (operator.Group, error) {
+			return c.SetGroup(ctx, id, g)
+		}, func(w writer, out operator.Group) {
 			fmt.Fprintf(w, "group %s demands %d measures (policy %s)\n", out.ID, len(out.Policy.Require), out.Policy.Name)
 		})
 	}
@@ -83,19 +80,11 @@ func readPolicy(g *operator.SetGroup, policy string) error {
 	return nil
 }
 
-func groupListCmd(io stdio) *cobra.Command {
+func groupListCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List groups", Example: "  holdfast group list", Args: noArgs}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		gs, err := c.Groups(cmd.Context())
-		if err != nil {
-			return fmt.Errorf("list groups: %w", err)
-		}
-		return show(io.Out, *asJSON, gs, func(w writer) {
+		return ask(cmd, "list groups", (*client.Client).Groups, func(w writer, gs []operator.Group) {
 			fmt.Fprintln(w, "GROUP\tPOLICY\tDEMANDS\tWEAKENED BY\tMAKER CAS\tIDS")
 			for _, g := range gs {
 				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", g.ID, g.Policy.Name, len(g.Policy.Require),
@@ -123,25 +112,28 @@ func weakened(g operator.Group) string {
 	return strings.Join(w, " ")
 }
 
-func groupShowCmd(io stdio) *cobra.Command {
+func groupShowCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "show NAME", Short: "Show a group and its policy", Example: "  holdfast group show pumps --json", Args: nArgs(1)}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		gs, err := c.Groups(cmd.Context())
-		if err != nil {
-			return fmt.Errorf("show group %s: %w", a[0], err)
-		}
-		i := slices.IndexFunc(gs, func(g operator.Group) bool { return string(g.ID) == a[0] })
-		if i < 0 {
-			return fmt.Errorf("no group %q", a[0])
-		}
-		return show(io.Out, *asJSON, gs[i], func(w writer) { groupSheet(w, gs[i]) })
+		return ask(cmd, "show group "+a[0], func(c *client.Client, ctx context.Context) (operator.Group, error) {
+			return findGroup(ctx, c, a[0])
+		}, groupSheet)
 	}
 	return cmd
+}
+
+// findGroup finds a group by its name.
+func findGroup(ctx context.Context, c *client.Client, name string) (operator.Group, error) {
+	gs, err := c.Groups(ctx)
+	if err != nil {
+		return operator.Group{}, err
+	}
+	i := slices.IndexFunc(gs, func(g operator.Group) bool { return string(g.ID) == name })
+	if i < 0 {
+		return operator.Group{}, fault.New(fault.NotFound, "no group %q", name)
+	}
+	return gs[i], nil
 }
 
 func groupSheet(w writer, g operator.Group) {

@@ -9,12 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/client"
 	"holdfast/hub"
 	"holdfast/operator"
 )
 
 func hubCmd(io stdio) *cobra.Command {
-	return noun("hub", "Make, run and show a hub", hubInitCmd(io), hubRunCmd(io), hubShowCmd(io), hubRSACmd(io), hubLegacyCmd(io))
+	return noun("hub", "Make, run and show a hub", hubInitCmd(io), hubRunCmd(io), hubShowCmd(), hubRSACmd(io), hubLegacyCmd(io))
 }
 
 func hubInitCmd(io stdio) *cobra.Command {
@@ -104,19 +105,11 @@ func logger(io stdio, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(io.Err, o))
 }
 
-func hubShowCmd(io stdio) *cobra.Command {
+func hubShowCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "show", Short: "Show the hub: version, addresses, devices", Example: "  holdfast hub show --json", Args: noArgs}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		h, err := c.Hub(cmd.Context())
-		if err != nil {
-			return fmt.Errorf("show the hub: %w", err)
-		}
-		return show(io.Out, *asJSON, h, func(w writer) { hubSheet(w, h) })
+		return ask(cmd, "show the hub", (*client.Client).Hub, hubSheet)
 	}
 	return cmd
 }

@@ -18,7 +18,7 @@ import (
 
 func ledgerCmd(io stdio) *cobra.Command {
 	return noun("ledger", "Read and verify the record of everything relevant to security",
-		ledgerListCmd(io), ledgerHeadCmd(io), ledgerVerifyCmd(io))
+		ledgerListCmd(io), ledgerHeadCmd(), ledgerVerifyCmd(io))
 }
 
 func ledgerListCmd(io stdio) *cobra.Command {
@@ -96,7 +96,7 @@ func records(ctx context.Context, c *client.Client, from int64) iter.Seq2[ledger
 	}
 }
 
-func ledgerHeadCmd(io stdio) *cobra.Command {
+func ledgerHeadCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "head",
 		Short: "Print the ledger's signed head, to be kept elsewhere",
@@ -108,18 +108,13 @@ later proves that nothing up to it was changed.`,
 	}
 	jsonFlag(cmd) // as every reading command has it; there is no other form
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		h, err := c.LedgerHead(cmd.Context())
-		if err != nil {
-			return fmt.Errorf("read the ledger's head: %w", err)
-		}
-		return show(io.Out, true, h, nil)
+		return ask(cmd, "read the ledger's head", (*client.Client).LedgerHead, headText)
 	}
 	return cmd
 }
+
+// headText prints a head as JSON: it is kept to be given back.
+func headText(w writer, h ledger.Head) { _ = show(w, true, h, nil) }
 
 func ledgerVerifyCmd(io stdio) *cobra.Command {
 	var heads []string

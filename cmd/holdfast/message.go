@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -9,16 +10,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/client"
 	"holdfast/identity"
 	"holdfast/operator"
 )
 
-func messageCmd(io stdio) *cobra.Command {
+func messageCmd() *cobra.Command {
 	return noun("message", "Send messages that wait until a device takes them",
-		messageSendCmd(io), messageListCmd(io), messagePurgeCmd(io))
+		messageSendCmd(), messageListCmd(), messagePurgeCmd())
 }
 
-func messageSendCmd(io stdio) *cobra.Command {
+func messageSendCmd() *cobra.Command {
 	var in operator.SendMessage
 	var properties []string
 	var file string
@@ -42,20 +44,14 @@ event of kind feedback.`,
 	cmd.Flags().StringVar(&in.ContentType, "content-type", "", "type of the body")
 	cmd.Flags().DurationVar(&expires, "expires", time.Hour, "how long the message may wait, 1m to 48h")
 	cmd.Flags().StringVar(&in.Ack, "ack", "", "tell of its fate: none, positive, negative or full")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		if err := readMessage(&in, properties, file, expires); err != nil {
 			return err
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		m, err := c.SendMessage(cmd.Context(), identity.Device(a[0]), in)
-		if err != nil {
-			return fmt.Errorf("send to %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, m, func(w writer) {
+		return ask(cmd, "send to "+a[0], func(c *client.Client, ctx context.Context) (operator.Message, error) {
+			return c.SendMessage(ctx, identity.Device(a[0]), in)
+		}, func(w writer, m operator.Message) {
 			fmt.Fprintf(w, "message %s waits for %s until %s\n", m.ID, a[0], m.Until.UTC().Format(time.RFC3339))
 		})
 	}
@@ -95,24 +91,18 @@ func readMessage(in *operator.SendMessage, properties []string, file string, exp
 	return nil
 }
 
-func messageListCmd(io stdio) *cobra.Command {
+func messageListCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list DEVICE",
 		Short:   "List the messages that wait for a device",
 		Example: "  holdfast message list meter-7",
 		Args:    nArgs(1),
 	}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		ms, err := c.Messages(cmd.Context(), identity.Device(a[0]))
-		if err != nil {
-			return fmt.Errorf("messages to %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, ms, func(w writer) {
+		return ask(cmd, "messages to "+a[0], func(c *client.Client, ctx context.Context) ([]operator.Message, error) {
+			return c.Messages(ctx, identity.Device(a[0]))
+		}, func(w writer, ms []operator.Message) {
 			fmt.Fprintln(w, "ID\tQUEUED\tEXPIRES\tSENT\tBYTES")
 			for _, m := range ms {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", m.ID, m.Enqueued.UTC().Format(time.RFC3339), m.Until.UTC().Format(time.RFC3339), m.Deliveries, m.Bytes)
@@ -122,24 +112,18 @@ func messageListCmd(io stdio) *cobra.Command {
 	return cmd
 }
 
-func messagePurgeCmd(io stdio) *cobra.Command {
+func messagePurgeCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "purge DEVICE",
 		Short:   "Take all messages that wait for a device out of its queue",
 		Example: "  holdfast message purge meter-7",
 		Args:    nArgs(1),
 	}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		p, err := c.PurgeMessages(cmd.Context(), identity.Device(a[0]))
-		if err != nil {
-			return fmt.Errorf("purge the messages to %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, p, func(w writer) { fmt.Fprintf(w, "%d messages taken out\n", p.Messages) })
+		return ask(cmd, "purge the messages to "+a[0], func(c *client.Client, ctx context.Context) (operator.Purged, error) {
+			return c.PurgeMessages(ctx, identity.Device(a[0]))
+		}, func(w writer, p operator.Purged) { fmt.Fprintf(w, "%d messages taken out\n", p.Messages) })
 	}
 	return cmd
 }

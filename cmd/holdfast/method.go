@@ -1,21 +1,23 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/client"
 	"holdfast/identity"
 	"holdfast/operator"
 )
 
-func methodCmd(io stdio) *cobra.Command {
-	return noun("method", "Call methods on devices", methodCallCmd(io))
+func methodCmd() *cobra.Command {
+	return noun("method", "Call methods on devices", methodCallCmd())
 }
 
-func methodCallCmd(io stdio) *cobra.Command {
+func methodCallCmd() *cobra.Command {
 	var payload string
 	var timeout, connectTimeout time.Duration
 	cmd := &cobra.Command{
@@ -30,7 +32,7 @@ status is the device's own: whatever it is, the call was answered.`,
 	cmd.Flags().StringVar(&payload, "payload", "", "argument, JSON (default null)")
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for the answer, up to 5m")
 	cmd.Flags().DurationVar(&connectTimeout, "connect-timeout", 0, "how long to wait for the device to connect, up to 5m")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		in := operator.CallMethod{Timeout: seconds(timeout), Connect: seconds(connectTimeout)}
 		if payload != "" {
@@ -42,15 +44,11 @@ status is the device's own: whatever it is, the call was answered.`,
 		if timeout <= 0 {
 			return usagef("--timeout %s: want more than nothing", timeout)
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		r, err := c.CallMethod(cmd.Context(), identity.Device(a[0]), a[1], in)
-		if err != nil {
-			return fmt.Errorf("call %s of %s: %w", a[1], a[0], err)
-		}
-		return show(io.Out, *asJSON, r, func(w writer) { fmt.Fprintf(w, "status\t%d\nanswer\t%s\n", r.Status, answerText(r.Payload)) })
+		return ask(cmd, fmt.Sprintf("call %s of %s", a[1], a[0]), func(c *client.Client, ctx context.Context) (operator.MethodResult, error) {
+			return c.CallMethod(ctx, identity.Device(a[0]), a[1], in)
+		}, func(w writer, r operator.MethodResult) {
+			fmt.Fprintf(w, "status\t%d\nanswer\t%s\n", r.Status, answerText(r.Payload))
+		})
 	}
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -8,17 +9,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/client"
 	"holdfast/identity"
 	"holdfast/mcuboot"
 	"holdfast/operator"
 )
 
-func referenceCmd(io stdio) *cobra.Command {
+func referenceCmd() *cobra.Command {
 	return noun("reference", "Say which measurements are known good (Reference Values)",
-		referenceAddCmd(io), referenceListCmd(io), referenceRemoveCmd(io))
+		referenceAddCmd(), referenceListCmd(), referenceRemoveCmd())
 }
 
-func referenceAddCmd(io stdio) *cobra.Command {
+func referenceAddCmd() *cobra.Command {
 	var r operator.Reference
 	var group, image, bootROM, digest string
 	cmd := &cobra.Command{
@@ -40,7 +42,7 @@ boot ROM's program), or given as a digest. It is never learned from a device.`,
 	f.IntVar(&r.PCR, "pcr", 0, "with --digest: the register it is measured into")
 	f.StringVar(&r.Name, "name", "", "what it is")
 	f.StringVar(&r.Version, "version", "", "its version (default: the image's own)")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var err error
 		if r.Group, err = identity.ParseGroup(group); err != nil {
@@ -49,14 +51,9 @@ boot ROM's program), or given as a digest. It is never learned from a device.`,
 		if err := measureFile(&r, image, bootROM, digest); err != nil {
 			return err
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		if err := c.AddReference(cmd.Context(), r); err != nil {
-			return fmt.Errorf("add reference: %w", err)
-		}
-		return show(io.Out, *asJSON, r, func(w writer) {
+		return ask(cmd, "add reference", func(c *client.Client, ctx context.Context) (operator.Reference, error) {
+			return r, c.AddReference(ctx, r)
+		}, func(w writer, r operator.Reference) {
 			fmt.Fprintf(w, "added %s %s %s: PCR %d, %s\n", r.Kind, r.Name, r.Version, r.PCR, r.Digest)
 		})
 	}
@@ -121,19 +118,13 @@ func sumFile(path string) (identity.Digest, error) {
 	return identity.Digest(h.Sum(nil)), nil
 }
 
-func referenceListCmd(io stdio) *cobra.Command {
+func referenceListCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "list GROUP", Short: "List a group's Reference Values", Example: "  holdfast reference list pumps", Args: nArgs(1)}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		rs, err := c.References(cmd.Context(), identity.Group(a[0]))
-		if err != nil {
-			return fmt.Errorf("list references of %s: %w", a[0], err)
-		}
-		return show(io.Out, *asJSON, rs, func(w writer) {
+		return ask(cmd, "list references of "+a[0], func(c *client.Client, ctx context.Context) ([]operator.Reference, error) {
+			return c.References(ctx, identity.Group(a[0]))
+		}, func(w writer, rs []operator.Reference) {
 			fmt.Fprintln(w, "KIND\tPCR\tNAME\tVERSION\tDIGEST")
 			for _, r := range rs {
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", r.Kind, r.PCR, plain(r.Name), plain(r.Version), r.Digest)
@@ -143,28 +134,22 @@ func referenceListCmd(io stdio) *cobra.Command {
 	return cmd
 }
 
-func referenceRemoveCmd(io stdio) *cobra.Command {
+func referenceRemoveCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "remove GROUP DIGEST",
 		Short:   "Remove a Reference Value: devices that show it no longer attest well",
 		Example: "  holdfast reference remove pumps 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 		Args:    nArgs(2),
 	}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		d, err := identity.ParseDigest(a[1])
 		if err != nil {
 			return usageError{err}
 		}
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		if err := c.RemoveReference(cmd.Context(), identity.Group(a[0]), d); err != nil {
-			return fmt.Errorf("remove reference: %w", err)
-		}
-		removed := map[string]string{"group": a[0], "digest": d.String()}
-		return show(io.Out, *asJSON, removed, func(w writer) { fmt.Fprintf(w, "removed %s\n", d) })
+		return ask(cmd, "remove reference", func(c *client.Client, ctx context.Context) (map[string]string, error) {
+			return map[string]string{"group": a[0], "digest": d.String()}, c.RemoveReference(ctx, identity.Group(a[0]), d)
+		}, func(w writer, _ map[string]string) { fmt.Fprintf(w, "removed %s\n", d) })
 	}
 	return cmd
 }

@@ -1,50 +1,44 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/client"
 	"holdfast/identity"
 	"holdfast/operator"
 )
 
-func twinCmd(io stdio) *cobra.Command {
+func twinCmd() *cobra.Command {
 	return noun("twin", "Show and change what is wanted of a device and what it reports",
-		twinShowCmd(io), twinSetCmd(io), twinTagsCmd(io))
+		twinShowCmd(), twinSetCmd(), twinTagsCmd())
 }
 
-func twinShowCmd(io stdio) *cobra.Command {
+func twinShowCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show DEVICE",
 		Short:   "Show a device's twin",
 		Example: "  holdfast twin show meter-7 --json",
 		Args:    nArgs(1),
 	}
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		c, err := connect(cmd)
-		if err != nil {
-			return err
-		}
-		t, err := c.Twin(cmd.Context(), identity.Device(a[0]))
-		if err != nil {
-			return fmt.Errorf("twin of %s: %w", a[0], err)
-		}
-		return showTwin(io, *asJSON, t)
+		return ask(cmd, "twin of "+a[0], func(c *client.Client, ctx context.Context) (operator.Twin, error) {
+			return c.Twin(ctx, identity.Device(a[0]))
+		}, twinSheet)
 	}
 	return cmd
 }
 
-func showTwin(io stdio, asJSON bool, t operator.Twin) error {
-	return show(io.Out, asJSON, t, func(w writer) {
-		fmt.Fprintf(w, "device\t%s\netag\t%s\ntags\t%s\ndesired\t%s\nreported\t%s\n", t.Device, t.ETag, printable(t.Tags), printable(t.Desired), printable(t.Reported))
-	})
+func twinSheet(w writer, t operator.Twin) {
+	fmt.Fprintf(w, "device\t%s\netag\t%s\ntags\t%s\ndesired\t%s\nreported\t%s\n", t.Device, t.ETag, printable(t.Tags), printable(t.Desired), printable(t.Reported))
 }
 
-func twinSetCmd(io stdio) *cobra.Command {
+func twinSetCmd() *cobra.Command {
 	var desired, etag string
 	var replace bool
 	cmd := &cobra.Command{
@@ -61,18 +55,18 @@ only if nobody else has changed it since it was shown with that ETag.`,
 	cmd.Flags().StringVar(&desired, "desired", "", "JSON object (required)")
 	cmd.Flags().StringVar(&etag, "etag", "", "change the twin only if it has this ETag")
 	cmd.Flags().BoolVar(&replace, "replace", false, "replace all desired properties")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		b, err := object("--desired", desired)
 		if err != nil {
 			return err
 		}
-		return changeTwin(io, cmd, a[0], operator.SetTwin{Desired: b}, replace, etag, *asJSON)
+		return changeTwin(cmd, a[0], operator.SetTwin{Desired: b}, replace, etag)
 	}
 	return cmd
 }
 
-func twinTagsCmd(io stdio) *cobra.Command {
+func twinTagsCmd() *cobra.Command {
 	var etag string
 	var replace bool
 	cmd := &cobra.Command{
@@ -85,13 +79,13 @@ The device does not see its tags.`,
 	}
 	cmd.Flags().StringVar(&etag, "etag", "", "change the twin only if it has this ETag")
 	cmd.Flags().BoolVar(&replace, "replace", false, "replace all tags")
-	asJSON := jsonFlag(cmd)
+	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		b, err := object("tags", a[1])
 		if err != nil {
 			return err
 		}
-		return changeTwin(io, cmd, a[0], operator.SetTwin{Tags: b}, replace, etag, *asJSON)
+		return changeTwin(cmd, a[0], operator.SetTwin{Tags: b}, replace, etag)
 	}
 	return cmd
 }
@@ -107,20 +101,14 @@ func object(what, text string) (json.RawMessage, error) {
 	return json.RawMessage(text), nil
 }
 
-func changeTwin(io stdio, cmd *cobra.Command, id string, in operator.SetTwin, replace bool, etag string, asJSON bool) error {
-	c, err := connect(cmd)
-	if err != nil {
-		return err
-	}
-	change := c.MergeTwin
-	if replace {
-		change = c.ReplaceTwin
-	}
-	t, err := change(cmd.Context(), identity.Device(id), in, etag)
-	if err != nil {
-		return fmt.Errorf("change the twin of %s: %w", id, err)
-	}
-	return showTwin(io, asJSON, t)
+func changeTwin(cmd *cobra.Command, id string, in operator.SetTwin, replace bool, etag string) error {
+	return ask(cmd, "change the twin of "+id, func(c *client.Client, ctx context.Context) (operator.Twin, error) {
+		change := c.MergeTwin
+		if replace {
+			change = c.ReplaceTwin
+		}
+		return change(ctx, identity.Device(id), in, etag)
+	}, twinSheet)
 }
 
 // printable shows JSON on a terminal: what JSON leaves as it is and a terminal
