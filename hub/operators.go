@@ -132,7 +132,9 @@ func (h *hub) byOperator(trust *pki.Trust, next http.Handler) http.Handler {
 			httpfault.Write(w, h.component("api"), fault.Hide(fault.Denied, "an operator's certificate is needed here", err), "path", r.URL.Path, "remote", r.RemoteAddr)
 			return
 		}
-		ctx, cancel := context.WithDeadline(r.Context(), p.NotAfter)
+		remote, _, _ := net.SplitHostPort(r.RemoteAddr)
+		who := operator.Principal{Name: p.Name, Role: operator.RoleAdministrator, Via: operator.ViaCertificate, Remote: remote, Proved: time.Now(), Until: p.NotAfter}
+		ctx, cancel := context.WithDeadline(operator.With(r.Context(), who), p.NotAfter)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	}))

@@ -82,7 +82,7 @@ type Ledger interface {
 	Head(ctx context.Context) (ledger.Head, error)
 }
 
-// Config has what the API serves from. All fields are required.
+// Config has what the API serves from. What may be nil says so.
 type Config struct {
 	Version     string
 	Hub         func(context.Context) (operator.Hub, error)
@@ -98,6 +98,21 @@ type Config struct {
 	Events      Events
 	Ledger      Ledger
 	Log         *slog.Logger
+
+	// Of these each may be nil: what it is for is refused as unavailable.
+	Accounts       Accounts
+	Logins         Logins
+	Tokens         Tokens
+	Certifier      Certifier
+	Overview       Overview
+	History        History
+	SessionHistory SessionHistory
+	Alerts         Alerts
+	Series         Series
+
+	// Still asks again whether whoever asks may go on: an answer that goes on and
+	// on ends when it returns an error. Nil: always.
+	Still func(context.Context) error
 }
 
 // api joins the handlers to what they serve from.
@@ -108,7 +123,7 @@ type api struct {
 // New returns the API's handler.
 func New(cfg Config) http.Handler {
 	mux := http.NewServeMux()
-	a := &api{cfg}
+	a := &api{cfg.whole()}
 	a.register(humago.New(mux, Describe(cfg.Version)))
 	return a.withHead(http.MaxBytesHandler(mux, maxBody))
 }
