@@ -133,7 +133,7 @@ func (e *extraction) last(z io.Reader) error {
 	if _, err := e.tar.Next(); !errors.Is(err, io.EOF) {
 		return refuse("something follows its end")
 	}
-	if n, err := io.Copy(io.Discard, io.LimitReader(z, 1<<20)); err != nil || n == 1<<20 {
+	if n, err := z.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
 		return refuse("something follows its end")
 	}
 	return nil
