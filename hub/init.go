@@ -153,23 +153,29 @@ func initOperator(ctx context.Context, in InitConfig, cfg Config, secret pki.Sec
 	if err := j.Append(ctx, ledger.Entry{Kind: ledger.HubInit, Actor: "hub"}); err != nil {
 		return err
 	}
-	authority, err := issuer.New(issuer.Config{Dir: filepath.Join(in.State, caDir), Secret: secret, Store: db, Log: slog.New(slog.DiscardHandler)})
+	return newOperator(ctx, in.State, cfg, in.Admin, secret, db, j, key.Public())
+}
+
+// newOperator makes an operator's certificate and the profile in state that
+// uses it.
+func newOperator(ctx context.Context, state string, cfg Config, name string, secret pki.Secret, db *store.Store, j *journal.Journal, ledgerPub crypto.PublicKey) error {
+	authority, err := issuer.New(issuer.Config{Dir: filepath.Join(state, caDir), Secret: secret, Store: db, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
-	operatorKey, err := pki.NewKey()
+	key, err := pki.NewKey()
 	if err != nil {
 		return err
 	}
-	chain, err := authority.IssueOperator(ctx, in.Admin, operatorKey.Public(), operatorLifetime)
+	chain, err := authority.IssueOperator(ctx, name, key.Public(), operatorLifetime)
 	if err != nil {
 		return err
 	}
-	entry := map[string]any{"class": pki.Operator, "name": in.Admin, "serial": pki.SerialText(chain[0])}
+	entry := map[string]any{"class": pki.Operator, "name": name, "serial": pki.SerialText(chain[0])}
 	if err := j.Record(ctx, string(ledger.Issue), "", entry); err != nil {
 		return err
 	}
-	return writeProfile(in.State, cfg, chain, operatorKey, key.Public(), authority.Root())
+	return writeProfile(state, cfg, chain, key, ledgerPub, authority.Root())
 }
 
 func makeLedgerKey(state string, secret pki.Secret) (crypto.Signer, error) {

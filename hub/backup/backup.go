@@ -39,7 +39,7 @@ const pieceSize = 4 << 20
 
 // member is the names that files in an archive may have: no way leads out of the
 // directory that it is unpacked to.
-var member = regexp.MustCompile(`^(?:[a-z0-9][a-z0-9.-]{0,63}/)?[a-z0-9][a-z0-9.-]{0,63}$`)
+var member = regexp.MustCompile(`^(?:[a-z0-9][a-z0-9.-]{0,63}/){0,2}[a-z0-9][a-z0-9.-]{0,63}$`)
 
 // piece is the name of a part of a member of unknown length.
 var piece = regexp.MustCompile(`^(.+)\.part([0-9]{8})$`)
@@ -50,10 +50,9 @@ type Manifest struct {
 	Version  string      `json:"version"` // of the hub program
 	Hosts    []string    `json:"hosts"`   // what devices reach it by
 	Time     time.Time   `json:"time"`
-	Head     ledger.Head `json:"ledger_head"`       // the archive has at least these records
-	Messages bool        `json:"messages"`          // false: they are kept outside of the hub
-	External string      `json:"stream,omitempty"`  // where
-	Devices  int         `json:"devices,omitempty"` // how many are registered
+	Head     ledger.Head `json:"ledger_head"`      // the archive has at least these records
+	Messages bool        `json:"messages"`         // false: they are kept outside of the hub
+	External string      `json:"stream,omitempty"` // where
 }
 
 // sum is what the end of an archive says of a member.

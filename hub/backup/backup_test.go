@@ -216,7 +216,7 @@ func TestNamesThatLeadElsewhereAreRefused(t *testing.T) {
 		"an absolute path": {first, {Name: "/tmp/evil"}},
 		"a hidden file":    {first, {Name: ".ssh"}},
 		"a backslash":      {first, {Name: `ca\evil`}},
-		"too deep":         {first, {Name: "a/b/c"}},
+		"too deep":         {first, {Name: "a/b/c/d"}},
 		"a link":           {first, {Name: "hub.json", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}},
 		"a hard link":      {first, {Name: "hub.json", Typeflag: tar.TypeLink, Linkname: "manifest.json"}},
 		"a directory":      {first, {Name: "ca/", Typeflag: tar.TypeDir}},

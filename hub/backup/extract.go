@@ -161,7 +161,7 @@ func (e *extraction) unpack(h *tar.Header) error {
 		return err
 	}
 	sum := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, sum), e.tar)
+	n, err := io.Copy(io.MultiWriter(f, sum), contents{e.tar, h.Name})
 	if err == nil {
 		err = f.Sync()
 	}
@@ -171,6 +171,21 @@ func (e *extraction) unpack(h *tar.Header) error {
 	}
 	e.took(h.Name, n, sum.Sum(nil))
 	return nil
+}
+
+// contents reads a member: what is wrong with it is the archive's fault, not
+// that of the disk it is written to.
+type contents struct {
+	from io.Reader
+	name string
+}
+
+func (c contents) Read(b []byte) (int, error) {
+	n, err := c.from.Read(b)
+	if err != nil && err != io.EOF {
+		err = refuse("%s: %w", c.name, err)
+	}
+	return n, err
 }
 
 // place says which file a member belongs to and how to open that. Pieces come in
