@@ -178,8 +178,12 @@ func intermediateTemplate(class Class, cn string, root *x509.Certificate, now ti
 
 // constrain binds a CA to names. A kind of name that does not occur in names
 // is excluded altogether: without that, it would be unconstrained.
+//
+// The constraints are not critical, against RFC 5280 section 4.2.1.10: Mbed TLS
+// and other libraries of small devices refuse every certificate with a critical
+// extension that they do not know, and this is one. Those that know it obey it
+// either way (section 4.2), ours among them.
 func constrain(t *x509.Certificate, names Names) {
-	t.PermittedDNSDomainsCritical = true
 	t.PermittedDNSDomains = names.DNS
 	if len(names.DNS) == 0 {
 		t.ExcludedDNSDomains = []string{""}

@@ -39,6 +39,11 @@ func TestIntermediatesAreConstrained(t *testing.T) {
 		if err := c.CheckSignatureFrom(w.root.Cert); err != nil {
 			t.Errorf("%s: %v", class, err)
 		}
+		for _, e := range c.Extensions {
+			if e.Critical && e.Id.String() != "2.5.29.15" && e.Id.String() != "2.5.29.19" { // what every library knows
+				t.Errorf("%s: extension %s is critical", class, e.Id)
+			}
+		}
 		if n := c.SerialNumber.BitLen(); n > 128 || n < 64 {
 			t.Errorf("%s: serial number of %d bits", class, n)
 		}

@@ -35,10 +35,6 @@ func newRSAKey(bits int) (*rsa.PrivateKey, error) {
 // issue server certificates for names and nothing else: what clients trust
 // that cannot verify ECDSA. It has nothing to do with the hub's own root, which
 // never signs for it. kind, as "RSA", tells the names of several apart.
-//
-// The name constraints are not critical here, against RFC 5280 section
-// 4.2.1.10: libraries of small devices refuse every critical extension that
-// they do not know, and those that know this one obey it either way.
 func NewRSAServers(kind string, names Names, now time.Time) (root, servers *Authority, err error) {
 	rootKey, err := newRSAKey(rsaAuthority)
 	if err != nil {
@@ -62,7 +58,6 @@ func NewRSAServers(kind string, names Names, now time.Time) (root, servers *Auth
 		return nil, nil, err
 	}
 	constrain(t, names)
-	t.PermittedDNSDomainsCritical = false
 	cert, err := sign(t, rootCert, key.Public(), rootKey)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make %s server intermediate: %w", kind, err)
