@@ -26,25 +26,32 @@ var afterFirst = map[measure.ID]string{
 	measure.AppErrorLogging:      "the first logs it ships in a session",
 }
 
-// Decide says what follows from rows, a device's posture, under p at now.
+// Decide says what follows from rows, the posture of s, under p at now.
 //
 // Each requirement is met (passes at the demanded grade and age), weak (passes
-// at a lower grade, or stale, or unknown with grace) or unmet. Together they
-// are as good as the worst. All met: the full lifetime. Any weak: the short
-// one. Any unmet: none.
+// at a lower grade, or stale, or unknown with grace) or unmet; each condition is
+// met unless it holds. Together they are as good as the worst. All met: the full
+// lifetime. Any weak: the short one. Any unmet: none.
 //
 // first is the decision on a device that has not had a session with an
 // operational certificate yet: what only such a session can prove counts as
 // weak while it is unknown, and the lifetime is short however well it stands.
-func Decide(p Policy, rows []measure.Row, now time.Time, first bool) Decision {
+func Decide(p Policy, s Subject, rows []measure.Row, now time.Time, first bool) Decision {
 	have := make(map[measure.ID]measure.Row, len(rows))
 	for _, r := range rows {
 		have[r.Measure] = r
 	}
-	d := Decision{Standing: Met, Outcomes: make([]Outcome, 0, len(p.Require))}
+	d := Decision{Standing: Met, Outcomes: make([]Outcome, 0, len(p.Require)+len(p.Conditions))}
 	for _, q := range p.Require {
-		o := judge(q, have[q.Measure], now, first)
-		d.Outcomes = append(d.Outcomes, o)
+		d.Outcomes = append(d.Outcomes, judge(q, have[q.Measure], now, first))
+	}
+	if len(p.Conditions) > 0 {
+		v := viewOf(s, rows, now)
+		for i := range p.Conditions {
+			d.Outcomes = append(d.Outcomes, p.condition(i, v))
+		}
+	}
+	for _, o := range d.Outcomes {
 		d.Standing = worse(d.Standing, o.Standing)
 	}
 	switch {
@@ -60,30 +67,32 @@ func Decide(p Policy, rows []measure.Row, now time.Time, first bool) Decision {
 
 // judge holds one requirement against its row; the zero row is unknown.
 func judge(q Requirement, r measure.Row, now time.Time, first bool) Outcome {
-	o := func(s Standing, format string, args ...any) Outcome {
-		return Outcome{Measure: q.Measure, Standing: s, Reason: fmt.Sprintf(format, args...)}
-	}
 	r.Measure = q.Measure // also of the zero row
 	r = normal(r)
-	age := now.Sub(r.Time)
-	later, deferred := afterFirst[q.Measure]
-	switch {
-	case r.Verdict == measure.Fail:
-		return o(Unmet, "fails: %s", r.Reason)
-	case r.Verdict == measure.Unknown && first && deferred:
-		return o(Weak, "will be proved by %s", later)
-	case r.Verdict == measure.Unknown && q.GraceUnknown:
-		return o(Weak, "unknown, for which the policy has grace: %s", r.Reason)
-	case r.Verdict == measure.Unknown:
-		return o(Unmet, "unknown: %s", r.Reason)
-	case !r.Grade.Meets(q.Grade):
-		return o(Weak, "only %s, the policy demands %s: %s", r.Grade, q.Grade, r.Reason)
-	case q.MaxAge > 0 && age > time.Duration(q.MaxAge):
-		return o(Weak, "stale: the evidence is %s old, the policy demands %s: %s", age.Round(time.Second), time.Duration(q.MaxAge), r.Reason)
-	case age < -Skew:
-		return o(Weak, "stale: the evidence is from %s ahead of the hub's clock: %s", (-age).Round(time.Second), r.Reason)
+	m := markOf(r)
+	c := demandOf(q).weigh(m, nanos(now), first)
+	return Outcome{Measure: q.Measure, Standing: c.standing(), Reason: c.reason(q, r, time.Duration(since(nanos(now), m.at)))}
+}
+
+// reason says in words why a requirement came out as it did.
+func (c cause) reason(q Requirement, r measure.Row, age time.Duration) string {
+	switch c {
+	case isFailing:
+		return "fails: " + r.Reason
+	case isDeferred:
+		return "will be proved by " + afterFirst[q.Measure]
+	case isGraced:
+		return "unknown, for which the policy has grace: " + r.Reason
+	case isUnknown:
+		return "unknown: " + r.Reason
+	case isLow:
+		return fmt.Sprintf("only %s, the policy demands %s: %s", r.Grade, q.Grade, r.Reason)
+	case isStale:
+		return fmt.Sprintf("stale: the evidence is %s old, the policy demands %s: %s", age.Round(time.Second), time.Duration(q.MaxAge), r.Reason)
+	case isAhead:
+		return fmt.Sprintf("stale: the evidence is from %s ahead of the hub's clock: %s", (-age).Round(time.Second), r.Reason)
 	}
-	return Outcome{Measure: q.Measure, Standing: Met, Reason: r.Reason}
+	return r.Reason
 }
 
 // worse returns the lower of two standings.
@@ -98,11 +107,14 @@ func worse(a, b Standing) Standing {
 }
 
 // Reasons returns the outcomes that are not met, worst first, each as
-// "measure: reason".
+// "measure: reason"; that of a condition is its reason alone.
 func (d Decision) Reasons() []string {
 	var unmet, weak []string
 	for _, o := range d.Outcomes {
-		text := string(o.Measure) + ": " + o.Reason
+		text := o.Reason
+		if o.Measure != "" {
+			text = string(o.Measure) + ": " + text
+		}
 		switch o.Standing {
 		case Unmet:
 			unmet = append(unmet, text)

@@ -47,7 +47,7 @@ func TestDecideOnOneRow(t *testing.T) {
 	lifetime := map[posture.Standing]time.Duration{posture.Met: 24 * time.Hour, posture.Weak: time.Hour, posture.Unmet: 0}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := posture.Decide(posture.Policy{Require: []posture.Requirement{tt.q}}, []measure.Row{tt.row}, now, false)
+			d := posture.Decide(posture.Policy{Require: []posture.Requirement{tt.q}}, posture.Subject{}, []measure.Row{tt.row}, now, false)
 			if len(d.Outcomes) != 1 || d.Outcomes[0].Standing != tt.want || d.Standing != tt.want {
 				t.Fatalf("decision %+v, want %s", d, tt.want)
 			}
@@ -99,8 +99,8 @@ func TestDecideTurnsOnEveryRequirement(t *testing.T) {
 		p := builtin(t, name)
 		for _, id := range measure.IDs() {
 			t.Run(name+"/"+string(id), func(t *testing.T) {
-				fails := posture.Decide(p, set(healthy(t), id, measure.Fail, measure.Claimed), now, false)
-				unknown := posture.Decide(p, set(healthy(t), id, measure.Unknown, measure.None), now, false)
+				fails := posture.Decide(p, posture.Subject{}, set(healthy(t), id, measure.Fail, measure.Claimed), now, false)
+				unknown := posture.Decide(p, posture.Subject{}, set(healthy(t), id, measure.Unknown, measure.None), now, false)
 				want := posture.Met
 				if p.Demands(id) {
 					want = posture.Unmet
@@ -119,10 +119,10 @@ func TestDecideTurnsOnEveryRequirement(t *testing.T) {
 func TestTheFirstCertificateIsAlwaysShort(t *testing.T) {
 	for _, name := range []string{posture.Standard, posture.Bench, posture.Lenient} {
 		p := builtin(t, name)
-		if d := posture.Decide(p, healthy(t), now, true); d.Standing != posture.Met || time.Duration(d.Lifetime) != time.Hour {
+		if d := posture.Decide(p, posture.Subject{}, healthy(t), now, true); d.Standing != posture.Met || time.Duration(d.Lifetime) != time.Hour {
 			t.Errorf("%s: first decision on a healthy board: %s for %v, want met for 1h", name, d.Standing, d.Lifetime)
 		}
-		if d := posture.Decide(p, healthy(t), now, false); d.Standing != posture.Met || time.Duration(d.Lifetime) != 24*time.Hour {
+		if d := posture.Decide(p, posture.Subject{}, healthy(t), now, false); d.Standing != posture.Met || time.Duration(d.Lifetime) != 24*time.Hour {
 			t.Errorf("%s: decision on a healthy board: %s for %v, want met for 24h", name, d.Standing, d.Lifetime)
 		}
 	}
@@ -139,7 +139,7 @@ func TestFirstDecisionExcusesOnlyWhatASessionProves(t *testing.T) {
 	}
 	for _, q := range p.Require {
 		t.Run(string(q.Measure), func(t *testing.T) {
-			unknown := posture.Decide(p, set(healthy(t), q.Measure, measure.Unknown, measure.None), now, true)
+			unknown := posture.Decide(p, posture.Subject{}, set(healthy(t), q.Measure, measure.Unknown, measure.None), now, true)
 			want, lifetime := posture.Unmet, time.Duration(0)
 			if session[q.Measure] {
 				want, lifetime = posture.Weak, time.Hour
@@ -147,7 +147,7 @@ func TestFirstDecisionExcusesOnlyWhatASessionProves(t *testing.T) {
 			if unknown.Standing != want || time.Duration(unknown.Lifetime) != lifetime {
 				t.Errorf("unknown: %s for %v, want %s for %s", unknown.Standing, unknown.Lifetime, want, lifetime)
 			}
-			fails := posture.Decide(p, set(healthy(t), q.Measure, measure.Fail, measure.Observed), now, true)
+			fails := posture.Decide(p, posture.Subject{}, set(healthy(t), q.Measure, measure.Fail, measure.Observed), now, true)
 			if fails.Standing != posture.Unmet || fails.Lifetime != 0 {
 				t.Errorf("a fail is excused: %s for %v", fails.Standing, fails.Lifetime)
 			}
@@ -158,11 +158,11 @@ func TestFirstDecisionExcusesOnlyWhatASessionProves(t *testing.T) {
 func TestOneUnmetOutweighsAnyWeak(t *testing.T) {
 	p := builtin(t, posture.Standard)
 	rows := set(healthy(t), measure.IdentityHardwareRoot, measure.Pass, measure.Claimed)
-	if d := posture.Decide(p, rows, now, false); d.Standing != posture.Weak || time.Duration(d.Lifetime) != time.Hour {
+	if d := posture.Decide(p, posture.Subject{}, rows, now, false); d.Standing != posture.Weak || time.Duration(d.Lifetime) != time.Hour {
 		t.Errorf("one weak row: %s for %v", d.Standing, d.Lifetime)
 	}
 	rows = set(rows, measure.AppDebug, measure.Fail, measure.Attested)
-	d := posture.Decide(p, rows, now, false)
+	d := posture.Decide(p, posture.Subject{}, rows, now, false)
 	if d.Standing != posture.Unmet || d.Lifetime != 0 {
 		t.Errorf("a weak and an unmet row: %s for %v", d.Standing, d.Lifetime)
 	}

@@ -44,10 +44,29 @@ func (p Policy) Demands(id measure.ID) bool {
 	return slices.ContainsFunc(p.Require, func(q Requirement) bool { return q.Measure == id })
 }
 
+// Empty reports whether p demands nothing at all.
+func (p Policy) Empty() bool { return len(p.Require) == 0 && len(p.Conditions) == 0 }
+
+// Equal reports whether p and q say the same, whether compiled or not.
+func (p Policy) Equal(q Policy) bool {
+	return p.Name == q.Name && p.Version == q.Version && p.Full() == q.Full() && p.Short() == q.Short() &&
+		slices.Equal(p.Require, q.Require) && slices.Equal(p.Conditions, q.Conditions)
+}
+
+// Check says what in p makes no sense, and where. Expressions are not looked
+// into: Compile does.
+func (p Policy) Check() error {
+	if err := p.check(); err != nil {
+		return fmt.Errorf("policy %q: %w", p.Name, err)
+	}
+	return nil
+}
+
 // ParsePolicy reads a policy from JSON, strictly: a member that does not
 // exist or comes twice, a measure or grade that does not exist, a measure
 // required twice, or lifetimes that make no sense is an error that says what
-// and where. Lifetimes that are absent get their defaults.
+// and where. Lifetimes that are absent get their defaults. Its conditions are
+// not compiled.
 func ParsePolicy(b []byte) (Policy, error) {
 	var p Policy
 	if len(b) > MaxPolicy {
@@ -56,8 +75,8 @@ func ParsePolicy(b []byte) (Policy, error) {
 	if err := json.Unmarshal(b, &p, json.RejectUnknownMembers(true)); err != nil {
 		return Policy{}, fmt.Errorf("policy: %w", err)
 	}
-	if err := p.check(); err != nil {
-		return Policy{}, fmt.Errorf("policy %q: %w", p.Name, err)
+	if err := p.Check(); err != nil {
+		return Policy{}, err
 	}
 	p.FullLifetime, p.ShortLifetime = Duration(p.Full()), Duration(p.Short())
 	return p, nil
@@ -80,6 +99,14 @@ func (p Policy) check() error {
 			return fmt.Errorf("require[%d]: measure %q is already required by require[%d]", i, q.Measure, first)
 		}
 		seen[q.Measure] = i
+	}
+	if len(p.Conditions) > MaxConditions {
+		return fmt.Errorf("conditions: there are %d, at most %d are allowed", len(p.Conditions), MaxConditions)
+	}
+	for i, c := range p.Conditions {
+		if err := c.check(); err != nil {
+			return fmt.Errorf("conditions[%d]: %w", i, err)
+		}
 	}
 	return p.checkLifetimes()
 }

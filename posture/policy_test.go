@@ -135,6 +135,6 @@ func FuzzParsePolicy(f *testing.F) {
 		if back, err := posture.ParsePolicy(again); err != nil || !cmp.Equal(p, back) {
 			t.Errorf("%s does not read back: %v", again, err)
 		}
-		posture.Decide(p, nil, time.Unix(0, 0), false)
+		posture.Decide(p, posture.Subject{}, nil, time.Unix(0, 0), false)
 	})
 }

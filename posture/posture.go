@@ -65,11 +65,15 @@ type Policy struct {
 	Require       []Requirement `json:"require"`
 	FullLifetime  Duration      `json:"full_lifetime"`  // default 24 h
 	ShortLifetime Duration      `json:"short_lifetime"` // default 1 h
+	Conditions    []Condition   `json:"conditions,omitempty"`
+
+	tests []Test // the conditions, compiled; none: each of them is unmet
 }
 
-// Outcome is how one requirement came out, and why.
+// Outcome is how one requirement or condition came out, and why.
 type Outcome struct {
-	Measure  measure.ID `json:"measure"`
+	Measure  measure.ID `json:"measure"`        // empty: it is a condition
+	When     string     `json:"when,omitempty"` // of a condition: its expression
 	Standing Standing   `json:"standing"`
 	Reason   string     `json:"reason"`
 }
@@ -79,7 +83,7 @@ type Outcome struct {
 type Decision struct {
 	Standing Standing  `json:"standing"`
 	Lifetime Duration  `json:"lifetime"`
-	Outcomes []Outcome `json:"outcomes"` // one per requirement, in the policy's order
+	Outcomes []Outcome `json:"outcomes"` // one per requirement and condition, in the policy's order
 }
 
 // Report is what the hub tells a device of itself on $hub/posture.

@@ -132,11 +132,16 @@ func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, 
 // decide takes the decision on a device: the first decision until its first
 // certificate ends, or everything has been proved once.
 func decide(p posture.Policy, r Record, rows []measure.Row, now time.Time) posture.Decision {
-	d := posture.Decide(p, rows, now, provisional(r, now))
+	d := posture.Decide(p, subject(r), rows, now, provisional(r, now))
 	if d.Standing == posture.Met {
-		return posture.Decide(p, rows, now, false)
+		return posture.Decide(p, subject(r), rows, now, false)
 	}
 	return d
+}
+
+// subject is a device as conditions of policies see it.
+func subject(r Record) posture.Subject {
+	return posture.Subject{Device: r.ID, Group: r.Group, Release: r.Release}
 }
 
 func provisional(r Record, now time.Time) bool {
@@ -148,7 +153,7 @@ func facts(r Record, p posture.Policy, rows []measure.Row, d posture.Decision, s
 	return posture.Facts{
 		Revoked: r.Revoked != nil, Held: r.Held != nil,
 		Refused:  r.Refused != "" && r.Born.IsZero(),
-		Standing: d.Standing, Failed: failed(p, rows), Demands: len(p.Require) > 0,
+		Standing: d.Standing, Failed: failed(p, rows), Demands: !p.Empty(),
 		Seen: !r.Provisional.IsZero(), Live: isLive, Confined: isLive && s.class == pki.Birth,
 	}
 }
@@ -225,7 +230,7 @@ func reasons(r Record, d posture.Decision, s live, isLive bool) []string {
 func sameDecision(a, b posture.Decision) bool {
 	return a.Standing == b.Standing && a.Lifetime == b.Lifetime &&
 		slices.EqualFunc(a.Outcomes, b.Outcomes, func(x, y posture.Outcome) bool {
-			return x.Measure == y.Measure && x.Standing == y.Standing
+			return x.Measure == y.Measure && x.When == y.When && x.Standing == y.Standing
 		})
 }
 

@@ -97,6 +97,10 @@ type Record struct {
 	// has proved everything. Zero: it had neither certificate nor session yet.
 	Provisional time.Time `json:"provisional"`
 
+	// Release is name and version of the firmware that its last evidence showed,
+	// as its group's Reference Values call it; empty: none that is known.
+	Release string `json:"release,omitempty"`
+
 	Rows     map[posture.Source][]measure.Row `json:"rows"`
 	Decision posture.Decision                 `json:"decision"` // the last that was acted on
 	Status   posture.Status                   `json:"status"`   // the last that was recorded, never offline
