@@ -18,7 +18,7 @@ import (
 
 func ledgerCmd(io stdio) *cobra.Command {
 	return noun("ledger", "Read and verify the record of everything relevant to security",
-		ledgerListCmd(io), ledgerHeadCmd(), ledgerVerifyCmd(io))
+		ledgerListCmd(io), ledgerHeadCmd(), ledgerVerifyCmd(io), ledgerAcceptCmd(io))
 }
 
 func ledgerListCmd(io stdio) *cobra.Command {
@@ -150,6 +150,37 @@ Without a kept head the ledger can only be found consistent with itself.`,
 		return show(io.Out, *asJSON, result, func(w writer) { fmt.Fprintln(w, result) })
 	}
 	return cmd
+}
+
+func ledgerAcceptCmd(io stdio) *cobra.Command {
+	var records uint64
+	cmd := &cobra.Command{
+		Use:   "accept --records N",
+		Short: "Take a ledger that is shorter because its hub was restored",
+		Long: `After 'hub restore' a hub's ledger ends where the backup did, and this profile,
+which has seen more of it, refuses the hub: that is what a hub that hides records
+looks like. Say here how many records the restored ledger has, as 'hub restore'
+printed. The head that was seen is kept beside the profile as head-N.json.`,
+		Example: "  holdfast ledger accept --records 1041",
+		Args:    noArgs,
+	}
+	cmd.Flags().Uint64Var(&records, "records", 0, "records in the ledger that was restored (required)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		path, err := profilePath(cmd)
+		if err != nil {
+			return err
+		}
+		profile, err := client.LoadProfile(path)
+		if err != nil {
+			return err
+		}
+		if err := profile.Accept(records); err != nil {
+			return err
+		}
+		fmt.Fprintf(io.Err, "the next head of the hub is taken as it comes\n")
+		return nil
+	}
+	return required(cmd, "records")
 }
 
 // keptHeads reads the head that the profile keeps and those in files, and
