@@ -269,7 +269,11 @@ func problem(resp *http.Response) error {
 	for _, e := range p.Errors {
 		p.Detail += "; " + strings.TrimSpace(e.Location+" "+e.Message)
 	}
-	return fault.New(kind(resp.StatusCode), "%s", p.Detail)
+	k := kind(resp.StatusCode)
+	if k == fault.Integrity && len(p.Errors) > 0 {
+		k = fault.Invalid // with this status the API's own check of a request lists what is wrong with it
+	}
+	return fault.New(k, "%s", p.Detail)
 }
 
 // kind is the reverse of the hub's mapping from kinds to statuses.
@@ -281,6 +285,8 @@ func kind(status int) fault.Kind {
 		return fault.NotFound
 	case http.StatusConflict, http.StatusPreconditionFailed:
 		return fault.Conflict
+	case http.StatusUnprocessableEntity:
+		return fault.Integrity
 	case http.StatusServiceUnavailable:
 		return fault.Unavailable
 	}
