@@ -43,8 +43,8 @@ async function main() {
         await client.sendEvent(new Message(String(n)));
         acked.push(n);
       } catch { // nobody promised this one
-        await new Promise((done) => { setTimeout(done, 50); });
       }
+      await new Promise((done) => { setTimeout(done, 20); });
     }
   }
 
