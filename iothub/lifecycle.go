@@ -21,6 +21,7 @@ type Connection struct {
 	Mode    string `json:"mode,omitempty"`  // how far the session is open
 	TLS     string `json:"tls,omitempty"`
 	Suite   string `json:"suite,omitempty"`
+	Group   string `json:"key_exchange,omitempty"`
 	Cause   string `json:"cause,omitempty"` // why it ended
 }
 

@@ -102,12 +102,15 @@ type PolicyChange struct {
 type Alert struct {
 	ID           string          `json:"id"`
 	Time         time.Time       `json:"time"`
-	Device       identity.Device `json:"device"`
-	Group        identity.Group  `json:"group"`
+	Device       identity.Device `json:"device,omitempty" doc:"absent: one that has no id yet"`
+	Group        identity.Group  `json:"group,omitempty"`
+	Kind         string          `json:"kind" enum:"quarantined,degraded,revoked,refused,pending,offline,expiring,cloned" doc:"what it is about; a device has one open alert of each"`
 	Severity     string          `json:"severity" enum:"info,warning,critical"`
 	From         posture.Status  `json:"from,omitempty"`
-	To           posture.Status  `json:"to"`
+	To           posture.Status  `json:"to,omitempty"`
 	Reason       string          `json:"reason"`
+	Count        int             `json:"count" doc:"how often it came up"`
+	Last         time.Time       `json:"last" doc:"when it last came up"`
 	Cleared      time.Time       `json:"cleared,omitzero" doc:"when the device was well again"`
 	Acknowledged time.Time       `json:"acknowledged,omitzero"`
 	By           string          `json:"by,omitempty" doc:"who acknowledged it"`
@@ -126,7 +129,7 @@ type AlertQuery struct {
 // Series is a quantity over time: Values[i] is of the Step that begins at
 // Start+i*Step. A gap, when the hub was not running, is null.
 type Series struct {
-	Name   string     `json:"name" doc:"connections, messages, pass, fail or unknown"`
+	Name   string     `json:"name" doc:"connections, messages, pass, fail, unknown; or messages.KIND, devices.STATUS"`
 	Unit   string     `json:"unit"`
 	Start  time.Time  `json:"start"`
 	Step   int64      `json:"step_seconds"`
