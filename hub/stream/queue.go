@@ -18,8 +18,9 @@ const (
 
 // group is an encoded group and whom to tell.
 type group struct {
-	buf  []byte
-	done []func(error)
+	buf   []byte
+	done  []func(error)
+	kinds kindCounts
 }
 
 // finish tells everybody. Whoever panics at that is its own loss: the committer
@@ -76,6 +77,7 @@ func (q *queue) add(m *iothub.Message, done func(error)) error {
 	before := len(g.buf)
 	g.buf = appendRecord(g.buf, m)
 	g.done = append(g.done, done)
+	g.kinds.add(m.Kind)
 	q.bytes += len(g.buf) - before
 	select {
 	case q.wake <- struct{}{}:
@@ -117,7 +119,7 @@ func (q *queue) take() *group {
 // recycle gives back a group whose bytes nobody reads any more.
 func (q *queue) recycle(g *group) {
 	clear(g.done)
-	g.buf, g.done = g.buf[:0], g.done[:0]
+	g.buf, g.done, g.kinds = g.buf[:0], g.done[:0], kindCounts{}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.spare = g
@@ -131,8 +133,9 @@ func (q *queue) refuse(err error) {
 }
 
 // fail tells everyone who waits.
-func (q *queue) fail(err error) {
+func (q *queue) fail(err error, stats *Stats) {
 	for g := q.take(); g != nil; g = q.take() {
+		stats.ended(g, err)
 		g.finish(err, q.log)
 	}
 }

@@ -95,6 +95,7 @@ type Stream struct {
 	dir     *dirSync // nil: not our disk
 	readers readers
 	running atomic.Bool
+	stats   *Stats
 
 	publish, read     *nats.Conn
 	publisher, reader jetstream.JetStream
@@ -107,7 +108,7 @@ func New(ctx context.Context, cfg Config) (*Stream, error) {
 	if cfg.MaxBytes < minBytes {
 		return nil, fmt.Errorf("stream may take %d bytes, want at least %d", cfg.MaxBytes, minBytes)
 	}
-	s := &Stream{cfg: cfg}
+	s := &Stream{cfg: cfg, stats: newStats()}
 	if err := s.start(); err != nil {
 		return nil, err
 	}
@@ -173,17 +174,21 @@ func (s *Stream) Bus() *Bus { return s.bus }
 // when too much waits, the disk is full or the stream is shutting down. m's
 // maps and body are not kept.
 func (s *Stream) Append(m iothub.Message, done func(error)) {
-	if err := validate(&m); err != nil {
-		done(fault.New(fault.Invalid, "%w", err))
-		return
-	}
-	if n := size(&m) + maxHeader; n > s.queue.group {
-		done(fault.New(fault.Invalid, "message has %d bytes, the store takes %d", n, s.queue.group))
-		return
-	}
-	if err := s.queue.add(&m, done); err != nil {
+	err := s.take(&m, done)
+	if err != nil {
+		s.stats.Messages.Inc(string(m.Kind), outcomeRefused)
 		done(err)
 	}
+}
+
+func (s *Stream) take(m *iothub.Message, done func(error)) error {
+	if err := validate(m); err != nil {
+		return fault.New(fault.Invalid, "%w", err)
+	}
+	if n := size(m) + maxHeader; n > s.queue.group {
+		return fault.New(fault.Invalid, "message has %d bytes, the store takes %d", n, s.queue.group)
+	}
+	return s.queue.add(m, done)
 }
 
 // Run commits until ctx ends, then commits what waits, and closes the store.
@@ -199,7 +204,7 @@ func (s *Stream) Run(ctx context.Context) error {
 	if err == nil {
 		err = s.commitAll()
 	}
-	s.queue.fail(fault.New(fault.Unavailable, "the hub is shutting down"))
+	s.queue.fail(fault.New(fault.Unavailable, "the hub is shutting down"), s.stats)
 	s.bus.conn.Close()
 	s.publish.Close()
 	s.read.Close()
@@ -231,7 +236,9 @@ func (s *Stream) commitUntil(ctx context.Context) error {
 // commitAll commits group after group until none waits or one fails.
 func (s *Stream) commitAll() error {
 	for g := s.queue.take(); g != nil; g = s.queue.take() {
+		began := time.Now()
 		err := s.commit(g.buf)
+		s.stats.committed(g, time.Since(began), err)
 		if err != nil {
 			g.finish(fault.Hide(fault.Unavailable, "the hub cannot store messages now", err), s.cfg.Log)
 			return err
@@ -284,7 +291,7 @@ const (
 func (s *Stream) recover(ctx context.Context, wait time.Duration, cause error) {
 	refusal := fault.New(fault.Unavailable, "the hub cannot store messages now")
 	s.queue.refuse(refusal)
-	s.queue.fail(refusal)
+	s.queue.fail(refusal, s.stats)
 	s.cfg.Log.Error("messages are refused", "err", cause)
 	for {
 		select {

@@ -41,6 +41,9 @@ func (v *Vec) Add(n uint64, labels ...string) {
 	v.n[v.index(labels)].Add(n)
 }
 
+// Dec takes one back, for a Vec of what there is now.
+func (v *Vec) Dec(labels ...string) { v.Add(^uint64(0), labels...) }
+
 func (v *Vec) index(labels []string) int {
 	at := 0
 	for i, d := range v.dims {
