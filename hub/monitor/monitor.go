@@ -26,7 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/identity"
-	"holdfast/internal/meter"
+	"holdfast/internal/tally"
 	"holdfast/iothub"
 	"holdfast/ledger"
 	"holdfast/operator"
@@ -112,7 +112,7 @@ type Monitor struct {
 	started time.Time
 	hooked  chan struct{} // wakes who posts alerts
 
-	records *meter.Bag[atomic.Uint64] // of the ledger, by kind
+	records *tally.Bag[atomic.Uint64] // of the ledger, by kind
 	place   atomic.Uint64             // the last record that was followed
 
 	rates rates
@@ -145,7 +145,7 @@ func New(cfg Config) (*Monitor, error) {
 		cfg.MaxAlerts = DefaultMaxAlerts
 	}
 	return &Monitor{cfg: cfg, log: cfg.Log, started: cfg.Now(), hooked: make(chan struct{}, 1),
-		records: meter.NewBag(maxKinds, func() *atomic.Uint64 { return new(atomic.Uint64) }),
+		records: tally.NewBag(maxKinds, func() *atomic.Uint64 { return new(atomic.Uint64) }),
 		open:    map[identity.Device]string{}, away: map[identity.Device]absence{}, told: map[identity.Device]bool{}}, nil
 }
 

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"holdfast/fault"
-	"holdfast/internal/meter"
+	"holdfast/internal/tally"
 	"holdfast/iothub"
 )
 
@@ -21,10 +21,10 @@ const (
 
 // Stats counts what a Stream does.
 type Stats struct {
-	Messages *meter.Vec       // by kind and outcome: stored or refused
-	Commits  *meter.Histogram // how long a group takes to be on disk
-	Batch    *meter.Histogram // messages of a group
-	Failed   *meter.Vec       // commits that failed; no labels
+	Messages *tally.Vec       // by kind and outcome: stored or refused
+	Commits  *tally.Histogram // how long a group takes to be on disk
+	Batch    *tally.Histogram // messages of a group
+	Failed   *tally.Vec       // commits that failed; no labels
 }
 
 func newStats() *Stats {
@@ -33,10 +33,10 @@ func newStats() *Stats {
 		names[i] = string(k)
 	}
 	return &Stats{
-		Messages: meter.NewVec(names, []string{outcomeStored, outcomeRefused}),
-		Commits:  meter.NewDurations(meter.Latencies()...),
-		Batch:    meter.NewSizes(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, maxGroupMessages),
-		Failed:   meter.NewVec(),
+		Messages: tally.NewVec(names, []string{outcomeStored, outcomeRefused}),
+		Commits:  tally.NewDurations(tally.Latencies()...),
+		Batch:    tally.NewSizes(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, maxGroupMessages),
+		Failed:   tally.NewVec(),
 	}
 }
 
@@ -74,7 +74,7 @@ func (s *Stats) ended(g *group, err error) {
 		if n == 0 {
 			continue
 		}
-		kind := meter.Other
+		kind := tally.Other
 		if i < len(kinds) {
 			kind = string(kinds[i])
 		}

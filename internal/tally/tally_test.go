@@ -1,4 +1,4 @@
-package meter_test
+package tally_test
 
 import (
 	"slices"
@@ -9,17 +9,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"holdfast/internal/meter"
+	"holdfast/internal/tally"
 )
 
-func counts(v *meter.Vec) map[string]float64 {
+func counts(v *tally.Vec) map[string]float64 {
 	m := map[string]float64{}
 	v.Each(func(n float64, labels ...string) { m[strings.Join(labels, "/")] = n })
 	return m
 }
 
 func TestVecCountsWhatItKnowsAndOther(t *testing.T) {
-	v := meter.NewVec([]string{"a", "b"}, []string{"ok", "bad"})
+	v := tally.NewVec([]string{"a", "b"}, []string{"ok", "bad"})
 	v.Inc("a", "ok")
 	v.Inc("a", "ok")
 	v.Add(3, "b", "bad")
@@ -33,31 +33,31 @@ func TestVecCountsWhatItKnowsAndOther(t *testing.T) {
 	if n := v.Sum(1, "ok"); n != 3 {
 		t.Errorf("sum of ok is %d, want 3", n)
 	}
-	var none *meter.Vec
+	var none *tally.Vec
 	none.Inc("a")
 }
 
 func TestHistogramIsCumulative(t *testing.T) {
-	h := meter.NewDurations(time.Millisecond, time.Second)
+	h := tally.NewDurations(time.Millisecond, time.Second)
 	for _, d := range []time.Duration{0, time.Millisecond, 2 * time.Millisecond, time.Minute} {
 		h.Took(d)
 	}
-	want := meter.Snapshot{Count: 4, Sum: 60.003, Buckets: map[float64]uint64{0.001: 2, 1: 3}}
+	want := tally.Snapshot{Count: 4, Sum: 60.003, Buckets: map[float64]uint64{0.001: 2, 1: 3}}
 	if d := cmp.Diff(want, h.Snapshot()); d != "" {
 		t.Error(d)
 	}
-	var none *meter.Histogram
+	var none *tally.Histogram
 	none.Observe(1)
 }
 
 func TestBoundsAreInOrder(t *testing.T) {
-	if !slices.IsSorted(meter.Latencies()) {
-		t.Error(meter.Latencies())
+	if !slices.IsSorted(tally.Latencies()) {
+		t.Error(tally.Latencies())
 	}
 }
 
 func TestBagTakesNoMoreThanItsLimit(t *testing.T) {
-	b := meter.NewBag(2, func() *atomic.Int64 { return &atomic.Int64{} })
+	b := tally.NewBag(2, func() *atomic.Int64 { return &atomic.Int64{} })
 	for _, l := range []string{"a", "b", "c", "d", "a"} {
 		b.Of(l, "x").Add(1)
 	}
@@ -69,7 +69,7 @@ func TestBagTakesNoMoreThanItsLimit(t *testing.T) {
 }
 
 func BenchmarkVec(b *testing.B) {
-	v := meter.NewVec([]string{"telemetry", "log", "request"}, []string{"stored", "refused"})
+	v := tally.NewVec([]string{"telemetry", "log", "request"}, []string{"stored", "refused"})
 	b.ReportAllocs()
 	for b.Loop() {
 		v.Inc("telemetry", "stored")
@@ -77,7 +77,7 @@ func BenchmarkVec(b *testing.B) {
 }
 
 func BenchmarkHistogram(b *testing.B) {
-	h := meter.NewDurations(meter.Latencies()...)
+	h := tally.NewDurations(tally.Latencies()...)
 	b.ReportAllocs()
 	for b.Loop() {
 		h.Took(3 * time.Millisecond)

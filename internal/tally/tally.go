@@ -1,8 +1,8 @@
-// Package meter has the counters that the parts of the hub keep of themselves:
+// Package tally has the counters that the parts of the hub keep of themselves:
 // atomics, cheap enough for the path of a message, read by whoever shows them.
 // It knows no monitoring system. What tells counts apart is bounded: a Vec has
 // the values that it was made with and "other", a Bag takes so many and no more.
-package meter
+package tally
 
 import (
 	"slices"
