@@ -29,6 +29,12 @@ const recordHandshake = 0x16
 // errNotTLS refuses a plaintext protocol on the TLS port.
 var errNotTLS = errors.New("first byte is not of a TLS handshake")
 
+// What else may keep a connection from its handshake.
+var (
+	errNoByte = errors.New("wait for the first byte")
+	errNoSlot = errors.New("no handshake slot in time")
+)
+
 // connect takes a connection all the way to a session. It runs on a goroutine
 // of its own, because a handshake needs a deep stack and an idle session does
 // not.
@@ -60,6 +66,7 @@ func (g *Gateway) refused(ctx context.Context, raw net.Conn, cert *x509.Certific
 		r.Device, _ = identity.ParseDevice(cert.Subject.CommonName)
 	}
 	g.log.InfoContext(ctx, "connection refused", slog.String("remote", r.Remote), slog.String("device", string(r.Device)), slog.Any("err", err))
+	g.stats.refused(cert, verified, err)
 	g.cfg.Observer.Refused(r)
 }
 
@@ -92,11 +99,12 @@ func (g *Gateway) handshake(ctx context.Context, raw net.Conn, from *source, pol
 	var first [1]byte
 	raw.SetDeadline(time.Now().Add(g.cfg.HandshakeTimeout))
 	if _, err := io.ReadFull(raw, first[:]); err != nil {
-		return nil, fmt.Errorf("wait for the first byte: %w", err)
+		return nil, fmt.Errorf("%w: %w", errNoByte, err)
 	}
 	if first[0] != recordHandshake {
 		return nil, errNotTLS
 	}
+	began := time.Now()
 	queue := time.NewTimer(g.cfg.QueueTimeout)
 	defer queue.Stop()
 	for _, slots := range []slots{from.slots, g.slots} {
@@ -104,7 +112,7 @@ func (g *Gateway) handshake(ctx context.Context, raw net.Conn, from *source, pol
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
 		case <-queue.C:
-			return nil, errors.New("no handshake slot in time")
+			return nil, errNoSlot
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -117,6 +125,7 @@ func (g *Gateway) handshake(ctx context.Context, raw net.Conn, from *source, pol
 	if shown(conn) == nil {
 		return conn, errors.New("TLS handshake: no client certificate")
 	}
+	g.stats.Handshakes.Took(time.Since(began))
 	return conn, nil
 }
 

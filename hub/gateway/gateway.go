@@ -235,6 +235,7 @@ type Gateway struct {
 	paces   paces
 	wg      sync.WaitGroup // every goroutine of the gateway
 }
+	stats   Stats
 
 // New returns a gateway that Run starts.
 func New(cfg Config) (*Gateway, error) {
@@ -258,7 +259,7 @@ func New(cfg Config) (*Gateway, error) {
 	setDefault(&cfg.MaxSessions, 65536)
 	setDefault(&cfg.HandshakeTimeout, 10*time.Second)
 	setDefault(&cfg.QueueTimeout, 30*time.Second)
-	g := &Gateway{cfg: cfg, log: cfg.Log, slots: make(slots, cfg.Slots)}
+	g := &Gateway{cfg: cfg, log: cfg.Log, slots: make(slots, cfg.Slots), stats: newStats()}
 	g.keeping.seed = maphash.MakeSeed()
 	g.reg.sessions = map[identity.Device][]*Session{}
 	g.paces.left = map[identity.Device]debt{}
@@ -344,6 +345,7 @@ func (g *Gateway) accepted(ctx context.Context, raw net.Conn, d Door) {
 	if !ok {
 		raw.Close()
 		return
+		g.stats.Connections.Inc(resultBusy)
 	}
 	g.wg.Go(func() {
 		defer g.pend.remove(raw)

@@ -98,6 +98,7 @@ func (s *Session) publish(ctx context.Context, p *mqtt.Publish) error {
 		return s.logs(t, p, n)
 	case iothub.MethodResult:
 		s.g.cfg.Methods.Answered(s, t, bytes.Clone(p.Payload))
+		s.g.stats.outcome(countResult, nil)
 		s.finish(n, nil)
 	case iothub.Request:
 		s.request(ctx, job{topic: t, payload: bytes.Clone(p.Payload), number: n})
@@ -139,7 +140,10 @@ func (s *Session) telemetry(t iothub.Events, p *mqtt.Publish, n uint64) error {
 	if p.Retain {
 		m.MarkRetained()
 	}
-	s.g.cfg.Telemetry.Append(m, func(err error) { s.finish(n, err) })
+	s.g.cfg.Telemetry.Append(m, func(err error) {
+		s.g.stats.stored(now, err)
+		s.finish(n, err)
+	})
 	return nil
 }
 
@@ -152,7 +156,10 @@ func (s *Session) logs(t iothub.Logs, p *mqtt.Publish, n uint64) error {
 		return violation{fmt.Errorf("publish to %.100q: first record is %d", p.Topic, records[0].Seq)}
 	}
 	m := iothub.Message{Device: s.device, Kind: iothub.Log, Time: time.Now().UTC(), Body: bytes.Clone(p.Payload)}
-	s.g.cfg.Logs.AppendLogs(m, records, func(err error) { s.finish(n, err) })
+	s.g.cfg.Logs.AppendLogs(m, records, func(err error) {
+		s.g.stats.outcome(countLog, err)
+		s.finish(n, err)
+	})
 	return nil
 }
 

@@ -109,6 +109,7 @@ func (s *Session) answered(w *work, l line) bool {
 
 // reply sends the answer to a request and acknowledges the request.
 func (s *Session) reply(j job, topic iothub.Topic, body []byte, err error) {
+	s.g.stats.outcome(countRequest, err)
 	if err != nil {
 		topic, body = s.failure(j.topic, err)
 	}

@@ -63,6 +63,7 @@ type Session struct {
 
 	mu      sync.Mutex
 	live    bool // CONNACK is sent
+	counted bool // in Stats.Sessions
 	resumed bool // it goes on with what was kept
 	closed  bool
 	modeSet bool // SetMode came before Admit returned
@@ -168,6 +169,7 @@ func (s *Session) setMode(m access.Mode) bool {
 		return false
 	}
 	if !s.fixed {
+		s.recount(s.mode, m)
 		s.mode, s.modeSet = m, true
 	}
 	return s.mode == m
@@ -303,6 +305,7 @@ func (s *Session) end(ctx context.Context) {
 	defer s.recover(ctx)
 	s.mu.Lock()
 	cause, err, mode := s.cause, s.err, s.mode
+	s.uncount()
 	s.mu.Unlock()
 	s.g.log.InfoContext(ctx, "session closed", slog.String("device", string(s.device)),
 		slog.String("cause", string(cause)), slog.Any("err", err))
