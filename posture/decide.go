@@ -70,7 +70,8 @@ func judge(q Requirement, r measure.Row, now time.Time, first bool) Outcome {
 	r.Measure = q.Measure // also of the zero row
 	r = normal(r)
 	m := markOf(r)
-	c := demandOf(q).weigh(m, nanos(now), first)
+	d := demandOf(q)
+	c := d.weigh(m, nanos(now), first)
 	return Outcome{Measure: q.Measure, Standing: c.standing(), Reason: c.reason(q, r, time.Duration(since(nanos(now), m.at)))}
 }
 

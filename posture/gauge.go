@@ -54,7 +54,7 @@ func demandOf(q Requirement) demand {
 }
 
 // weigh holds a mark against a demand.
-func (d demand) weigh(m mark, now int64, first bool) cause {
+func (d *demand) weigh(m mark, now int64, first bool) cause {
 	age := since(now, m.at)
 	switch {
 	case m.verdict == markFail:
@@ -77,7 +77,7 @@ func (d demand) weigh(m mark, now int64, first bool) cause {
 
 // turns returns when weigh would say something else of the same mark, because
 // time has passed.
-func (d demand) turns(c cause, m mark) int64 {
+func (d *demand) turns(c cause, m mark) int64 {
 	switch {
 	case c == isAhead:
 		return since(m.at, int64(Skew))
@@ -123,11 +123,14 @@ func (g *Gauge) Policy() Policy { return g.policy }
 func (g *Gauge) Read(v View, first bool) Reading {
 	r := Reading{Standing: Met}
 	now, until := nanos(v.Now), int64(math.MaxInt64)
-	for _, d := range g.demands {
+	for i := range g.demands {
+		d := &g.demands[i]
 		m := v.Marks.mark(d.at)
 		c := d.weigh(m, now, first)
-		r.Standing = worse(r.Standing, c.standing())
-		r.Failed = r.Failed || c == isFailing
+		if c != isMet {
+			r.Standing = worse(r.Standing, c.standing())
+			r.Failed = r.Failed || c == isFailing
+		}
 		until = min(until, d.turns(c, m))
 	}
 	if g.timed {

@@ -162,10 +162,9 @@ func (m Marks) mark(i int) mark {
 	if judged>>4 == markUnknown {
 		return mark{}
 	}
-	var at uint64
-	for _, c := range []byte(m[marksHead+timeSize*int(when):][:timeSize]) {
-		at = at<<8 | uint64(c)
-	}
+	t := m[marksHead+timeSize*int(when):][:timeSize]
+	at := uint64(t[0])<<56 | uint64(t[1])<<48 | uint64(t[2])<<40 | uint64(t[3])<<32 |
+		uint64(t[4])<<24 | uint64(t[5])<<16 | uint64(t[6])<<8 | uint64(t[7])
 	return mark{verdict: judged >> 4, grade: judged & 15, at: int64(at)}
 }
 
