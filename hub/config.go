@@ -57,6 +57,17 @@ type Config struct {
 	RetentionAge posture.Duration `json:"retention_age"`
 	// RetentionBytes bounds how much of them is kept. Default 1 GiB.
 	RetentionBytes int64 `json:"retention_bytes"`
+	// Console is where operators' browsers reach the hub, as
+	// "https://hub.example:9443": login links, passkeys and the OIDC provider are
+	// bound to it. Default: the first DNS name of Hosts that suits the operator
+	// address, otherwise an address, with that listener's port.
+	Console string `json:"console,omitempty"`
+	// SessionLifetime is how long somebody stays logged in. Default 12h.
+	SessionLifetime posture.Duration `json:"session_lifetime,omitempty"`
+	// SessionIdle ends a login of which nothing is asked for so long. Default 1h.
+	SessionIdle posture.Duration `json:"session_idle,omitempty"`
+	// OIDC is a provider that vouches for operators. Default: none.
+	OIDC *OIDC `json:"oidc,omitempty"`
 }
 
 // LoadConfig reads the configuration of the hub whose state is in dir.
@@ -116,6 +127,9 @@ func (c *Config) check(path string) error {
 	}
 	if c.RetentionBytes < 0 {
 		return fmt.Errorf("configuration %s: retention_bytes is negative", path)
+	}
+	if err := c.checkLogins(); err != nil {
+		return fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return nil
 }

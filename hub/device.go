@@ -234,7 +234,7 @@ func (h *hub) guard(r route) http.Handler {
 func serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
 	s := &http.Server{
 		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ConnContext: withBeginning,
 	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/hub/accounts"
 	"holdfast/hub/calls"
 	"holdfast/hub/enroll"
 	"holdfast/hub/fleet"
@@ -72,6 +73,7 @@ type hub struct {
 	issuer    *issuer.Issuer
 	serving   *issuer.Serving
 	rsa       map[issuer.RSA]*issuer.Serving // of the hierarchies that this hub has
+	accounts  *accounts.Accounts
 	fleet     *fleet.Fleet
 	verifier  *verifier.Verifier
 	enroll    *enroll.Enroller
@@ -176,6 +178,7 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 		func() error { return h.buildJournal(dir, secret) },
 		func() error { return h.buildStream(ctx, dir) },
 		func() error { return h.buildIssuer(ctx, dir, secret) },
+		func() error { return h.buildAccounts(ctx, dir) },
 		func() error { return h.buildFleet() },
 		func() error { return h.buildTwins() },
 		func() error { return h.buildProvision() },

@@ -3,7 +3,7 @@ package hub
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
+	"crypto/x509"
 	"net"
 	"net/http"
 	"sync"
@@ -15,7 +15,6 @@ import (
 	"holdfast/hub/issuer"
 	"holdfast/hub/stream"
 	"holdfast/identity"
-	"holdfast/internal/httpfault"
 	"holdfast/iothub"
 	"holdfast/operator"
 	"holdfast/pki"
@@ -107,42 +106,14 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	cfg, err := tlspolicy.Operator(tlspolicy.Listener{Certificate: h.serving.Certificate, Trust: func() *pki.Trust { return trust },
-		Now: time.Now, Verify: h.operator})
+		Now: time.Now, Verify: h.operator, Hint: []*x509.Certificate{h.issuer.Authority(pki.Operator)}})
 	if err != nil {
 		return err
 	}
 	r := registry{Fleet: h.fleet, trust: h.trust}
-	handler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
-		References: h.verifier, Twins: h.twins, Methods: h.calls, Messages: h.messages, Enrollments: h.provision, Events: events{h.stream, ctx.Done()}, Ledger: h.journal, Log: h.component("api")})
-	return serve(ctx, tls.NewListener(newCrowd(l, maxConns, maxPerOrigin), h.refusals.watch(cfg, "operator")), h.byOperator(trust, handler), h.component("api"))
-}
-
-// byOperator asks for each request what the handshake asked for the
-// connection, which may live for long: is this still an operator? An answer
-// that goes on and on ends with the operator's certificate. A browser that has
-// the certificate too does not let other sites use it.
-func (h *hub) byOperator(trust *pki.Trust, next http.Handler) http.Handler {
-	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, err := tlspolicy.Peer(r.TLS, trust, time.Now())
-		if err == nil {
-			err = h.issuer.CheckRevoked(r.Context(), p.Serial)
-		}
-		if err != nil {
-			h.refusals.record(r.Context(), "request.refused", "", r.RemoteAddr, fmt.Errorf("operator %.100q: %w", p.Name, err))
-			httpfault.Write(w, h.component("api"), fault.Hide(fault.Denied, "an operator's certificate is needed here", err), "path", r.URL.Path, "remote", r.RemoteAddr)
-			return
-		}
-		remote, _, _ := net.SplitHostPort(r.RemoteAddr)
-		who := operator.Principal{Name: p.Name, Role: operator.RoleAdministrator, Via: operator.ViaCertificate, Remote: remote, Proved: time.Now(), Until: p.NotAfter}
-		ctx, cancel := context.WithDeadline(operator.With(r.Context(), who), p.NotAfter)
-		defer cancel()
-		next.ServeHTTP(w, r.WithContext(ctx))
-	}))
-}
-
-// operator refuses an operator whose certificate was revoked.
-func (h *hub) operator(_ tls.ConnectionState, p pki.Peer) error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout) // crypto/tls hands none down
-	defer cancel()
-	return h.issuer.CheckRevoked(ctx, p.Serial)
+	apiHandler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
+		References: h.verifier, Twins: h.twins, Methods: h.calls, Messages: h.messages, Enrollments: h.provision, Events: events{h.stream, ctx.Done()}, Ledger: h.journal, Log: h.component("api"),
+		Accounts: h.accounts, Logins: h.accounts, Tokens: h.accounts, Certifier: h.accounts})
+	handler := h.judge(trust, byPath(apiHandler, h.accounts.Handler(), http.NotFoundHandler()))
+	return serve(ctx, tls.NewListener(newCrowd(l, maxConns, maxPerOrigin), h.refusals.watch(cfg, "operator")), handler, h.component("api"))
 }

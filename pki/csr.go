@@ -49,6 +49,19 @@ func CheckCSR(der []byte, want identity.Device) (*x509.CertificateRequest, error
 	return csr, nil
 }
 
+// CheckOperatorCSR is CheckCSR for an operator's request: its subject is empty
+// or CN=name alone, and it asks for no extension at all.
+func CheckOperatorCSR(der []byte, name string) (*x509.CertificateRequest, error) {
+	csr, err := CheckCSR(der, identity.Device(name)) // operators' names have the alphabet of devices
+	if err == nil && len(csr.Extensions) > 0 {
+		err = refuseCSR(RuleExtension, "extension %v, want none", csr.Extensions[0].Id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return csr, nil
+}
+
 // csrAttributes reads the attributes again: x509 skips those it does not know.
 func csrAttributes(csr *x509.CertificateRequest, _ identity.Device) error {
 	var info struct {

@@ -65,6 +65,10 @@ type Listener struct {
 	// negotiated. It is not called for a client without a certificate.
 	Verify func(tls.ConnectionState, pki.Peer) error
 
+	// Hint, if set, are the authorities that clients are told of: a browser offers
+	// its user no other certificates. It decides nothing.
+	Hint []*x509.Certificate
+
 	// AllowTLS12 lets a handshake with TLS 1.2 (ECDHE and AEAD only) get as
 	// far as Verify, which then decides by group, and which must be set.
 	// IDevIDs and clients without a certificate need TLS 1.3 regardless.
@@ -84,9 +88,19 @@ func DeviceHTTPS(l Listener) (*tls.Config, error) {
 	return l.config("device HTTPS", tls.RequestClientCert, "http/1.1")
 }
 
-// Operator is the policy of the operators' listener.
+// Operator is the policy of the operators' listener: a certificate is asked
+// for, and one that is shown has to pass. Browsers mostly show none; what else
+// says who asks is the handler's business.
 func Operator(l Listener) (*tls.Config, error) {
-	return l.config("operator", tls.RequireAnyClientCert, "h2", "http/1.1")
+	cfg, err := l.config("operator", tls.RequestClientCert, "h2", "http/1.1")
+	if err != nil || len(l.Hint) == 0 {
+		return cfg, err
+	}
+	cfg.ClientCAs = x509.NewCertPool()
+	for _, ca := range l.Hint {
+		cfg.ClientCAs.AddCert(ca)
+	}
+	return cfg, nil
 }
 
 func (l Listener) config(name string, auth tls.ClientAuthType, protos ...string) (*tls.Config, error) {

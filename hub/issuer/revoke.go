@@ -48,6 +48,14 @@ func (i *Issuer) RevokeDevice(ctx context.Context, id identity.Device, reason in
 	return nil
 }
 
+// RevokeOperator revokes all certificates of an operator.
+func (i *Issuer) RevokeOperator(ctx context.Context, name string, reason int) error {
+	if name == "" { // would select those of all
+		return fault.New(fault.NotFound, "no operator has no name")
+	}
+	return i.revoke(ctx, Selection{Class: pki.Operator, Name: name}, reason)
+}
+
 func (i *Issuer) revoke(ctx context.Context, which Selection, reason int) error {
 	now := i.cfg.Now()
 	serials, err := i.cfg.Store.Revoke(ctx, which, now, reason)

@@ -65,3 +65,26 @@ func Write(w http.ResponseWriter, log *slog.Logger, err error, args ...any) {
 	w.WriteHeader(status)
 	_, _ = w.Write(b)
 }
+
+// Details is the error body of the operator plane (RFC 9457).
+type Details struct {
+	Type   string `json:"type,omitempty"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+}
+
+// Problem answers an operator's request with err, under the status and type of
+// d. args are further attributes for the log.
+func Problem(w http.ResponseWriter, log *slog.Logger, d Details, err error, args ...any) {
+	level := slog.LevelWarn
+	if d.Status >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	log.With(args...).Log(context.Background(), level, "request refused", "status", d.Status, "err", err)
+	d.Title, d.Detail = http.StatusText(d.Status), fault.Public(err)
+	b, _ := json.Marshal(d) // strings always marshal
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(d.Status)
+	_, _ = w.Write(b)
+}
