@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/atomicfile"
 	"holdfast/internal/filelock"
 	"holdfast/ledger"
+	"holdfast/operator"
 	"holdfast/pki"
 )
 
@@ -289,7 +290,7 @@ const recordBatch = 1000
 func allRecords(ctx context.Context, j *journal.Journal) iter.Seq2[ledger.Record, error] {
 	return func(yield func(ledger.Record, error) bool) {
 		for from := int64(1); ; from += recordBatch {
-			rs, err := j.Records(ctx, from, recordBatch)
+			rs, err := j.Records(ctx, operator.LedgerQuery{From: from, Limit: recordBatch})
 			if err != nil {
 				yield(ledger.Record{}, err)
 				return

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,6 @@ import (
 	"holdfast/iothub"
 	"holdfast/operator"
 	"holdfast/pki"
-	"holdfast/posture"
 	"holdfast/tlspolicy"
 )
 
@@ -49,7 +49,10 @@ func (r registry) AddCA(ctx context.Context, by string, in operator.CA) (operato
 
 // Devices implements api.Devices.
 func (r registry) Devices(ctx context.Context, f api.Filter) ([]operator.Device, error) {
-	return r.Fleet.Devices(ctx, f.Group, posture.Status(f.Status))
+	ds, err := r.Fleet.Devices(ctx, f.Group, f.Status)
+	who := operator.Principal{Groups: f.Groups}
+	ds = slices.DeleteFunc(ds, func(d operator.Device) bool { return d.ID <= f.After || !who.Sees(d.Group) })
+	return ds[:min(len(ds), f.Limit)], err
 }
 
 // events reads the stream as operators do.

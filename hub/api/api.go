@@ -1,27 +1,28 @@
 // Package api is the hub's operator API: JSON over HTTPS, for the command line,
 // machines and the console. OpenAPI is generated from this code and served at
-// /openapi.json. Who may ask is settled before a request gets here, by the
-// operator certificate of the TLS session; every answer carries the ledger's
-// signed head (operator.HeadHeader).
+// /openapi.json, and as a page at /docs. Who asks is settled before a request
+// gets here and comes in its context (operator.From); what that one may do is
+// settled here, by the table Rights and by the groups that it is for. Every
+// answer carries the ledger's signed head (operator.HeadHeader).
 package api
 
 import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
+	"reflect"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"holdfast/fault"
 	"holdfast/identity"
-	"holdfast/internal/httpfault"
 	"holdfast/iothub"
 	"holdfast/ledger"
 	"holdfast/operator"
+	"holdfast/posture"
 )
 
 // maxBody bounds a request body in bytes: the largest is a policy or a CA.
@@ -45,13 +46,18 @@ type Devices interface {
 	AddDevice(ctx context.Context, by string, d operator.AddDevice) (operator.AddedDevice, error)
 	Devices(ctx context.Context, f Filter) ([]operator.Device, error)
 	Device(ctx context.Context, id identity.Device) (operator.Device, error)
+	// DeviceGroup returns the group that a device is in, or a fault of kind NotFound.
+	DeviceGroup(ctx context.Context, id identity.Device) (identity.Group, error)
 	Act(ctx context.Context, by string, id identity.Device, verb, reason string) (operator.Device, error)
 }
 
 // Filter selects devices; empty fields select all.
 type Filter struct {
 	Group  identity.Group
-	Status string
+	Status posture.Status
+	Groups []identity.Group // what is seen at all; nil: nothing is hidden
+	After  identity.Device  // only those that come after it
+	Limit  int              // at most so many, by id
 }
 
 // Arrivals keeps devices that nothing admits.
@@ -78,7 +84,7 @@ type Events interface {
 
 // Ledger reads the ledger.
 type Ledger interface {
-	Records(ctx context.Context, from int64, limit int) ([]ledger.Record, error)
+	Records(ctx context.Context, q operator.LedgerQuery) ([]ledger.Record, error)
 	Head(ctx context.Context) (ledger.Head, error)
 }
 
@@ -118,14 +124,19 @@ type Config struct {
 // api joins the handlers to what they serve from.
 type api struct {
 	Config
+	rights  map[string]operator.Right
+	setting sync.Mutex // one at a time compares a group with an ETag and sets it
+	again   *memory
 }
 
 // New returns the API's handler.
 func New(cfg Config) http.Handler {
+	a := &api{Config: cfg.whole(), rights: Rights(), again: newMemory()}
 	mux := http.NewServeMux()
-	a := &api{cfg.whole()}
-	a.register(humago.New(mux, Describe(cfg.Version)))
-	return a.withHead(http.MaxBytesHandler(mux, maxBody))
+	h := humago.New(mux, Describe(cfg.Version))
+	a.register(h)
+	a.describe(mux, h.OpenAPI())
+	return a.withHead(a.known(http.MaxBytesHandler(a.once(mux), maxBody)))
 }
 
 // Describe returns the API's OpenAPI configuration. Unknown members of bodies
@@ -133,18 +144,82 @@ func New(cfg Config) http.Handler {
 // anything from elsewhere.
 func Describe(version string) huma.Config {
 	c := huma.DefaultConfig("Holdfast operator API", version)
-	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
 	c.RejectUnknownQueryParameters = true
-	c.Info.Description = "Devices, groups, policies and evidence of one hub. Authentication is by operator certificate."
+	c.Info.Description = "Devices, groups, policies and evidence of one hub. Errors are problems (RFC 9457); one of type " + StepUpProblem +
+		" means that a fresh proof of who asks is all that is missing. Every operation says which role it takes (x-right); who is limited to groups sees and touches only what is theirs."
+	c.Components.Schemas.RegisterTypeAlias(deviceType, reflect.TypeFor[deviceID]())
+	c.Components.Schemas.RegisterTypeAlias(groupType, reflect.TypeFor[groupName]())
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"certificate": {Type: "mutualTLS", Description: "an operator certificate"},
+		"token":       {Type: "http", Scheme: "bearer", Description: "an API token"},
+		"session":     {Type: "apiKey", In: "cookie", Name: SessionCookie, Description: "a browser's session"},
+	}
+	c.Security = []map[string][]string{{"certificate": {}}, {"token": {}}, {"session": {}}}
 	return c
 }
 
+// SessionCookie is the name of the cookie that a browser's session comes with.
+const SessionCookie = "__Host-holdfast"
+
+// deviceID is how a device's id is described.
+type deviceID string
+
+// Schema implements huma.SchemaProvider.
+func (deviceID) Schema(huma.Registry) *huma.Schema {
+	return text(`^[A-Za-z0-9][A-Za-z0-9._:-]*$`, "device id: letters, digits and \"-._:\", beginning with a letter or digit", identity.MaxDevice, "pump-01")
+}
+
+// groupName is how a group's name is described.
+type groupName string
+
+// Schema implements huma.SchemaProvider.
+func (groupName) Schema(huma.Registry) *huma.Schema {
+	return text(`^[a-z][a-z0-9-]*$`, "group name: lower-case letters, digits and \"-\", beginning with a letter", identity.MaxGroup, "pumps")
+}
+
+func text(pattern, means string, most int, example any) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString, Pattern: pattern, PatternDescription: means, MinLength: ptr(1), MaxLength: &most, Examples: []any{example}}
+	s.PrecomputeMessages()
+	return s
+}
+
 // OpenAPI returns the description of the API as JSON.
-func OpenAPI(version string) ([]byte, error) {
-	mux := http.NewServeMux()
-	h := humago.New(mux, Describe(version))
-	(&api{}).register(h)
-	return json.MarshalIndent(h.OpenAPI(), "", "  ")
+func OpenAPI(version string) ([]byte, error) { return json.MarshalIndent(described(version), "", "  ") }
+
+// OpenAPI30 is OpenAPI in the older form, 3.0.3, for generators that read no other.
+func OpenAPI30(version string) ([]byte, error) { return described(version).Downgrade() }
+
+func described(version string) *huma.OpenAPI {
+	h := humago.New(http.NewServeMux(), Describe(version))
+	(&api{rights: Rights()}).register(h)
+	return h.OpenAPI()
+}
+
+// register adds every operation to h.
+func (a *api) register(h huma.API) {
+	h.UseMiddleware(a.authorise)
+	for _, part := range []func(huma.API){
+		a.registerMe, a.registerOverview, a.registerGroups, a.registerPolicies, a.registerCAs, a.registerDevices, a.registerPending,
+		a.registerReferences, a.registerTwins, a.registerMethods, a.registerMessages, a.registerEnrollments, a.registerEvents,
+		a.registerLedger, a.registerAlerts, a.registerSeries, a.registerAccounts, a.registerLogins, a.registerTokens,
+	} {
+		part(h)
+	}
+}
+
+// known refuses who comes from nowhere, and says how answers are to be taken.
+func (a *api) known(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if operator.From(r.Context()).Name == "" {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			a.problem(r.Context(), w, huma.Error401Unauthorized("say who you are: with an operator certificate, an API token or by logging in"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // withHead puts the ledger's signed head in every answer, so that whoever
@@ -163,46 +238,4 @@ func (a *api) withHead(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// by names the operator whose certificate the request came with.
-type by struct {
-	actor string
-}
-
-// Resolve reads the operator's name from the TLS session.
-func (b *by) Resolve(ctx huma.Context) []error {
-	if t := ctx.TLS(); t != nil && len(t.PeerCertificates) > 0 {
-		b.actor = t.PeerCertificates[0].Subject.CommonName
-	}
-	return nil
-}
-
-// answer is a body and nothing else.
-type answer[T any] struct {
-	Body T
-}
-
-// reply makes an answer, or turns err into the form that the API promises.
-func reply[T any](a *api, body T, err error) (*answer[T], error) {
-	if err != nil {
-		return nil, a.refuse(err)
-	}
-	return &answer[T]{Body: body}, nil
-}
-
-// refuse maps an error to a status (RFC 9457 problem). The peer reads its
-// public text; an internal error is logged and not told.
-func (a *api) refuse(err error) error {
-	var already huma.StatusError
-	if errors.As(err, &already) {
-		return err
-	}
-	if fault.Of(err) == fault.Internal {
-		a.Log.Error("request failed", "err", err)
-	}
-	if f, ok := errors.AsType[*iothub.Failure](err); ok {
-		return huma.NewError(f.Code.Status(), fault.Public(err), &huma.ErrorDetail{Location: "code", Message: f.Code.String(), Value: int(f.Code)})
-	}
-	return huma.NewError(httpfault.Status(fault.Of(err)), fault.Public(err))
 }

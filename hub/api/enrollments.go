@@ -6,6 +6,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"holdfast/fault"
+	"holdfast/identity"
 	"holdfast/operator"
 )
 
@@ -20,48 +22,81 @@ type Enrollments interface {
 
 // enrollmentKey names an enrolment in a path.
 type enrollmentKey struct {
-	by
 	Kind string `path:"kind" enum:"individual,group" doc:"one device, or all whose ids fit"`
 	ID   string `path:"id" doc:"registration id, or the name of an enrolment for many"`
 }
 
 func (a *api) registerEnrollments(h huma.API) {
 	type list struct {
-		Kind string `query:"kind" doc:"only this kind: individual or group"`
+		Kind string `query:"kind" enum:"individual,group" doc:"only this kind"`
 	}
-	huma.Register(h, op("list-enrollments", http.MethodGet, "/v1/enrollments", "List enrolments"),
-		func(ctx context.Context, in *list) (*answer[[]operator.Enrollment], error) {
-			v, err := a.Enrollments.Enrollments(ctx, in.Kind)
-			return reply(a, v, err)
+	serve(a, h, op("list-enrollments", http.MethodGet, "/v1/enrollments", "List enrolments"),
+		func(ctx context.Context, in *list) ([]operator.Enrollment, error) {
+			es, err := a.Enrollments.Enrollments(ctx, in.Kind)
+			return only(ctx, es, func(e operator.Enrollment) identity.Group { return e.Group }), err
 		})
 	type add struct {
-		by
 		Body operator.Enrollment
 	}
-	huma.Register(h, with(op("add-enrollment", http.MethodPost, "/v1/enrollments", "Add an enrolment"), http.StatusNotFound, http.StatusConflict),
-		func(ctx context.Context, in *add) (*answer[operator.Enrollment], error) {
-			v, err := a.Enrollments.AddEnrollment(ctx, in.actor, in.Body)
-			return reply(a, v, err)
+	serve(a, h, op("add-enrollment", http.MethodPost, "/v1/enrollments", "Add an enrolment"),
+		func(ctx context.Context, in *add) (operator.Enrollment, error) {
+			if err := a.mayFor(ctx, "add-enrollment", in.Body.Kind); err != nil {
+				return operator.Enrollment{}, err
+			}
+			e, err := a.Enrollments.AddEnrollment(ctx, operator.From(ctx).Name, in.Body)
+			return e, reticent(ctx, err)
 		})
 	const path = "/v1/enrollments/{kind}/{id}"
-	huma.Register(h, with(op("show-enrollment", http.MethodGet, path, "Show an enrolment"), http.StatusNotFound),
-		func(ctx context.Context, in *enrollmentKey) (*answer[operator.Enrollment], error) {
-			v, err := a.Enrollments.Enrollment(ctx, in.Kind, in.ID)
-			return reply(a, v, err)
+	serve(a, h, op("show-enrollment", http.MethodGet, path, "Show an enrolment"),
+		func(ctx context.Context, in *enrollmentKey) (operator.Enrollment, error) {
+			return a.enrollment(ctx, in)
 		})
-	huma.Register(h, with(op("remove-enrollment", http.MethodDelete, path, "Remove an enrolment; its devices stay"), http.StatusNotFound),
-		func(ctx context.Context, in *enrollmentKey) (*struct{}, error) {
-			if err := a.Enrollments.RemoveEnrollment(ctx, in.actor, in.Kind, in.ID); err != nil {
-				return nil, a.refuse(err)
+	act(a, h, op("remove-enrollment", http.MethodDelete, path, "Remove an enrolment; its devices stay"),
+		func(ctx context.Context, in *enrollmentKey) error {
+			if err := a.mayTouch(ctx, "remove-enrollment", in); err != nil {
+				return err
 			}
-			return nil, nil
+			return a.Enrollments.RemoveEnrollment(ctx, operator.From(ctx).Name, in.Kind, in.ID)
 		})
-	disable := func(disabled bool) func(context.Context, *enrollmentKey) (*answer[operator.Enrollment], error) {
-		return func(ctx context.Context, in *enrollmentKey) (*answer[operator.Enrollment], error) {
-			v, err := a.Enrollments.DisableEnrollment(ctx, in.actor, in.Kind, in.ID, disabled)
-			return reply(a, v, err)
+	disable := func(id string, disabled bool) func(context.Context, *enrollmentKey) (operator.Enrollment, error) {
+		return func(ctx context.Context, in *enrollmentKey) (operator.Enrollment, error) {
+			if err := a.mayTouch(ctx, id, in); err != nil {
+				return operator.Enrollment{}, err
+			}
+			return a.Enrollments.DisableEnrollment(ctx, operator.From(ctx).Name, in.Kind, in.ID, disabled)
 		}
 	}
-	huma.Register(h, with(op("disable-enrollment", http.MethodPost, path+"/disable", "Refuse the devices of an enrolment"), http.StatusNotFound), disable(true))
-	huma.Register(h, with(op("enable-enrollment", http.MethodPost, path+"/enable", "Take the devices of an enrolment again"), http.StatusNotFound), disable(false))
+	const no, yes = "disable-enrollment", "enable-enrollment"
+	serve(a, h, op(no, http.MethodPost, path+"/disable", "Refuse the devices of an enrolment"), disable(no, true))
+	serve(a, h, op(yes, http.MethodPost, path+"/enable", "Take the devices of an enrolment again"), disable(yes, false))
+}
+
+// mayFor asks for the right that an enrolment for many takes.
+func (a *api) mayFor(ctx context.Context, id, kind string) error {
+	if kind == operator.ForGroup {
+		return a.may(ctx, id+":group")
+	}
+	return nil
+}
+
+// mayTouch refuses an enrolment that is not there for whoever asks, or that it
+// may not change.
+func (a *api) mayTouch(ctx context.Context, id string, key *enrollmentKey) error {
+	if err := a.mayFor(ctx, id, key.Kind); err != nil {
+		return err
+	}
+	_, err := a.enrollment(ctx, key)
+	return err
+}
+
+// enrollment returns an enrolment of a group that whoever asks sees.
+func (a *api) enrollment(ctx context.Context, key *enrollmentKey) (operator.Enrollment, error) {
+	e, err := a.Enrollments.Enrollment(ctx, key.Kind, key.ID)
+	if operator.From(ctx).Groups == nil {
+		return e, err
+	}
+	if fault.Of(err) == fault.NotFound || err == nil && !operator.From(ctx).Sees(e.Group) {
+		return operator.Enrollment{}, fault.New(fault.NotFound, "there is no such enrolment")
+	}
+	return e, err
 }

@@ -159,6 +159,19 @@ func (f *Fleet) Device(ctx context.Context, id identity.Device) (operator.Device
 	return f.view(r, g), nil
 }
 
+// DeviceGroup returns the group that a device is in, or a fault of kind NotFound. It
+// waits for no act on the device.
+func (f *Fleet) DeviceGroup(ctx context.Context, id identity.Device) (identity.Group, error) {
+	f.mu.Lock()
+	r, ok := f.records[id]
+	f.mu.Unlock()
+	if ok {
+		return r.Group, nil
+	}
+	r, err := f.cfg.Store.Device(ctx, id)
+	return r.Group, err
+}
+
 // Devices returns the devices of a group (all when empty) that have a status
 // (any when empty), by id.
 func (f *Fleet) Devices(ctx context.Context, group identity.Group, status posture.Status) ([]operator.Device, error) {

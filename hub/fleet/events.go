@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"holdfast/identity"
+	"holdfast/operator"
 	"holdfast/posture"
 )
 
@@ -34,7 +35,7 @@ const batch = 256
 func (f *Fleet) handOver(ctx context.Context) {
 	f.drain.Lock()
 	defer f.drain.Unlock()
-	ctx = context.WithoutCancel(ctx)
+	ctx = operator.With(context.WithoutCancel(ctx), operator.Principal{}) // what waits here may be somebody else's act
 	for {
 		n, err := f.handBatch(ctx)
 		if err != nil {

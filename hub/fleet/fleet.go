@@ -112,6 +112,7 @@ func New(cfg Config) (*Fleet, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.Store = stamped{cfg.Store}
 	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device][]live), records: make(map[identity.Device]Record), groups: make(map[identity.Group]operator.Group)}, nil
 }
 

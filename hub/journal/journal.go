@@ -17,13 +17,14 @@ import (
 
 	"holdfast/identity"
 	"holdfast/ledger"
+	"holdfast/operator"
 )
 
 // Store keeps the ledger. AppendLedger returns after the record is on disk.
 type Store interface {
 	AppendLedger(ctx context.Context, e ledger.Entry) (ledger.Record, error)
 	LedgerTip(ctx context.Context) (ledger.Tip, error)
-	LedgerRecords(ctx context.Context, from uint64, limit int) ([]ledger.Record, error)
+	SearchLedger(ctx context.Context, q operator.LedgerQuery) ([]ledger.Record, error)
 }
 
 // Config has what a Journal works with.
@@ -75,7 +76,8 @@ func (j *Journal) Append(ctx context.Context, e ledger.Entry) error {
 
 // Record records an entry whose details are a value that marshals to a JSON
 // object. Its members "by", "reason" and "group", where they are text and fit,
-// become the entry's actor, reason and group.
+// become the entry's actor, reason and group; of a group that is an object the
+// id does. An act of whoever asks in ctx says from where it came, and via what.
 func (j *Journal) Record(ctx context.Context, kind string, device identity.Device, details any) error {
 	e := ledger.Entry{Kind: ledger.Kind(kind), Device: device}
 	if details != nil {
@@ -84,13 +86,14 @@ func (j *Journal) Record(ctx context.Context, kind string, device identity.Devic
 			return fmt.Errorf("record %s: %w", kind, err)
 		}
 		e.Details = b
-		lift(&e)
+		lift(&e, operator.From(ctx))
 	}
 	return j.Append(ctx, e)
 }
 
-// lift moves the members of the details that an entry has fields for.
-func lift(e *ledger.Entry) {
+// lift moves the members of the details that an entry has fields for, and says
+// where an act of p came from.
+func lift(e *ledger.Entry, p operator.Principal) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(e.Details, &members) != nil {
 		return // Next says what is wrong with them
@@ -100,10 +103,37 @@ func lift(e *ledger.Entry) {
 	if g, err := identity.ParseGroup(text(members["group"])); err == nil {
 		e.Group = g
 		delete(members, "group")
+	} else if g, err := identity.ParseGroup(idOf(members["group"])); err == nil {
+		e.Group = g
+	}
+	if e.Actor != "" && e.Actor == p.Name {
+		from(members, "from", p.Remote)
+		from(members, "via", string(p.Via))
 	}
 	if b, err := json.Marshal(members); err == nil {
 		e.Details = b
 	}
+}
+
+// from adds a member, unless there is one of that name or nothing to say.
+func from(members map[string]json.RawMessage, name, value string) {
+	if _, ok := members[name]; ok || value == "" {
+		return
+	}
+	if b, err := json.Marshal(value); err == nil {
+		members[name] = b
+	}
+}
+
+// idOf returns the id of a JSON object; empty for all else.
+func idOf(b json.RawMessage) string {
+	var o struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(b, &o) != nil {
+		return ""
+	}
+	return o.ID
 }
 
 // take removes a member and returns its text; one that is no plain text stays,
@@ -150,7 +180,7 @@ func (j *Journal) Head(ctx context.Context) (ledger.Head, error) {
 	return head, nil
 }
 
-// Records returns at most limit records from number from on.
-func (j *Journal) Records(ctx context.Context, from int64, limit int) ([]ledger.Record, error) {
-	return j.cfg.Store.LedgerRecords(ctx, uint64(max(from, 0)), limit)
+// Records returns what q selects.
+func (j *Journal) Records(ctx context.Context, q operator.LedgerQuery) ([]ledger.Record, error) {
+	return j.cfg.Store.SearchLedger(ctx, q)
 }

@@ -19,6 +19,7 @@ import (
 	"holdfast/hub/journal"
 	"holdfast/identity"
 	"holdfast/ledger"
+	"holdfast/operator"
 )
 
 // memory is a ledger in memory.
@@ -40,10 +41,9 @@ func (m *memory) LedgerTip(context.Context) (ledger.Tip, error) {
 	return m.records[len(m.records)-1].Tip(), nil
 }
 
-func (m *memory) LedgerRecords(_ context.Context, from uint64, limit int) ([]ledger.Record, error) {
-	from = min(max(from, 1)-1, uint64(len(m.records)))
-	rest := m.records[from:]
-	return rest[:min(limit, len(rest))], nil
+func (m *memory) SearchLedger(_ context.Context, q operator.LedgerQuery) ([]ledger.Record, error) {
+	rest := m.records[min(max(int(q.From), 1)-1, len(m.records)):]
+	return rest[:min(q.Limit, len(rest))], nil
 }
 
 var now = time.Date(2026, 11, 2, 3, 4, 5, 6, time.UTC)
@@ -74,6 +74,8 @@ func TestRecord(t *testing.T) {
 			ledger.Entry{Actor: "operator:a", Reason: "why", Group: "pumps", Details: json.RawMessage(`{"n":1}`)}},
 		{"group as object", map[string]any{"group": map[string]any{"name": "pumps"}},
 			ledger.Entry{Details: json.RawMessage(`{"group":{"name":"pumps"}}`)}},
+		{"group with an id", map[string]any{"group": map[string]any{"id": "pumps", "n": 1}},
+			ledger.Entry{Group: "pumps", Details: json.RawMessage(`{"group":{"id":"pumps","n":1}}`)}},
 		{"group without form", map[string]any{"group": "No Group"}, ledger.Entry{Details: json.RawMessage(`{"group":"No Group"}`)}},
 		{"reason of two lines", map[string]any{"reason": "a\nb"}, ledger.Entry{Details: json.RawMessage(`{"reason":"a\nb"}`)}},
 		{"long actor", map[string]any{"by": long}, ledger.Entry{Details: json.RawMessage(`{"by":"` + long + `"}`)}},
@@ -92,6 +94,30 @@ func TestRecord(t *testing.T) {
 	j, m, _ := open(t)
 	if err := j.Record(t.Context(), "device.revoke", "pump-01", []int{1}); err == nil || len(m.records) != 0 {
 		t.Error("an array was taken for details")
+	}
+}
+
+// An act of whoever asks says where that one was; what others did, or the hub
+// itself, does not.
+func TestRecordSaysFromWhereAnActCame(t *testing.T) {
+	ctx := operator.With(t.Context(), operator.Principal{Name: "ada", Remote: "192.0.2.7", Via: operator.ViaPasskey})
+	for _, tt := range []struct {
+		name    string
+		details map[string]any
+		want    string
+	}{
+		{"its own", map[string]any{"by": "ada"}, `{"from":"192.0.2.7","via":"passkey"}`},
+		{"somebody else's", map[string]any{"by": "bob"}, `{}`},
+		{"nobody's", map[string]any{"n": 1}, `{"n":1}`},
+		{"one that says it already", map[string]any{"by": "ada", "from": "x", "via": "token"}, `{"from":"x","via":"token"}`},
+	} {
+		j, m, _ := open(t)
+		if err := j.Record(ctx, "device.revoke", "pump-01", tt.details); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(m.records[0].Details); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
 	}
 }
 
@@ -114,7 +140,7 @@ func TestHead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	records, err := j.Records(t.Context(), 0, 10)
+	records, err := j.Records(t.Context(), operator.LedgerQuery{Limit: 10})
 	if err != nil || len(records) != 4 {
 		t.Fatalf("%v, %v", records, err)
 	}

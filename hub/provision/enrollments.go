@@ -90,10 +90,14 @@ func (s *Service) RemoveEnrollment(ctx context.Context, by, kind, id string) err
 	}
 	s.edits.Lock()
 	defer s.edits.Unlock()
+	e, err := s.cfg.Store.Enrollment(ctx, kind, key)
+	if err != nil {
+		return err
+	}
 	if err := s.cfg.Store.RemoveEnrollment(ctx, kind, key); err != nil {
 		return err
 	}
-	return s.cfg.Ledger.Record(ctx, KindRemove, "", map[string]any{"by": by, "kind": kind, "id": id})
+	return s.cfg.Ledger.Record(ctx, KindRemove, "", map[string]any{"by": by, "group": e.Group, "kind": kind, "id": id})
 }
 
 func (s *Service) save(ctx context.Context, by, key string, e operator.Enrollment) (operator.Enrollment, error) {
@@ -101,7 +105,7 @@ func (s *Service) save(ctx context.Context, by, key string, e operator.Enrollmen
 	if err := s.cfg.Store.SaveEnrollment(ctx, key, e); err != nil {
 		return e, err
 	}
-	return e, s.cfg.Ledger.Record(ctx, KindEnrollment, "", map[string]any{"by": by, "enrollment": e})
+	return e, s.cfg.Ledger.Record(ctx, KindEnrollment, "", map[string]any{"by": by, "group": e.Group, "enrollment": e})
 }
 
 func checkKind(kind string) error {

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/ledger"
+	"holdfast/operator"
 )
 
 // AppendLedger puts an entry at the end of the ledger and returns its record,
@@ -73,8 +75,26 @@ func scanTip(row *sql.Row) (ledger.Tip, error) {
 
 // LedgerRecords returns at most limit records from number from on.
 func (s *Store) LedgerRecords(ctx context.Context, from uint64, limit int) ([]ledger.Record, error) {
+	return s.SearchLedger(ctx, operator.LedgerQuery{From: int64(min(from, 1<<62)), Limit: limit})
+}
+
+// SearchLedger returns the records that q selects.
+func (s *Store) SearchLedger(ctx context.Context, q operator.LedgerQuery) ([]ledger.Record, error) {
+	where, order, args := "seq >= ?", "seq", []any{q.From}
+	if q.Newest {
+		where, order = "seq <= ?", "seq DESC"
+		if q.From <= 0 {
+			args[0] = int64(math.MaxInt64)
+		}
+	}
+	if q.Device != "" {
+		where, args = where+" AND device = ?", append(args, string(q.Device))
+	}
+	if q.Kind != "" {
+		where, args = where+" AND kind = ?", append(args, q.Kind)
+	}
 	rows, err := s.read.QueryContext(ctx, `SELECT seq, time, kind, device, grp, actor, reason, details, prev, hash
-		FROM ledger WHERE seq >= ? ORDER BY seq LIMIT ?`, int64(min(from, 1<<62)), limit)
+		FROM ledger WHERE `+where+` ORDER BY `+order+` LIMIT ?`, append(args, q.Limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
