@@ -124,7 +124,7 @@ func (h *hub) credentials(ctx context.Context, s *gateway.Session, t iothub.Issu
 		return nil, nil, err
 	}
 	body, err := h.provision.Renew(ctx, who, t.RequestID, payload, func(first []byte) {
-		h.gateway.Publish(s.Device(), t.Result(http.StatusAccepted).String(), first)
+		s.Publish(t.Result(http.StatusAccepted).String(), first)
 	})
 	if err != nil {
 		return nil, nil, err

@@ -253,7 +253,11 @@ func (h *hub) SessionOpened(s *gateway.Session) {
 		h.gateway.Revoke(s.Device())
 		return
 	}
-	h.messages.Wake(s.Device()) // subscriptions may be of an earlier session
+	if s.Clean() && s.Mode() == access.Full { // in quarantine it could not have them, and does not lose them
+		h.messages.Discard(s.Device(), p.Connected)
+	} else {
+		h.messages.Wake(s.Device()) // subscriptions may be of an earlier session
+	}
 	h.connected(p, who, string(s.Mode()))
 	h.log.InfoContext(ctx, "session opened", "device", s.Device(), "class", who.Class, "mode", s.Mode(), "remote", p.Remote)
 }
@@ -289,7 +293,7 @@ func (h *hub) Subscribed(s *gateway.Session, filter string) {
 		h.log.ErrorContext(ctx, "current posture", "device", s.Device(), "err", err)
 		return
 	}
-	h.gateway.Publish(s.Device(), iothub.Posture{Version: uint64(r.Version)}.String(), b)
+	s.Publish(iothub.Posture{Version: uint64(r.Version)}.String(), b)
 }
 
 // SessionClosed implements gateway.Observer.

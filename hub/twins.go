@@ -89,14 +89,14 @@ func (r *reach) Await() (address string, body <-chan []byte, stop func(), err er
 // Send implements calls.Bus.
 func (r *reach) Send(address string, body []byte) error { return r.h.stream.Bus().Send(address, body) }
 
-// Publish implements calls.Sessions.
-func (r *reach) Publish(d identity.Device, topic string, body []byte) bool {
-	return r.h.gateway.Publish(d, topic, body)
+// Call implements calls.Sessions.
+func (r *reach) Call(d identity.Device, topic string, body []byte) error {
+	return r.h.gateway.Call(d, topic, body)
 }
 
 // Deliver implements messages.Sessions.
-func (r *reach) Deliver(d identity.Device, topic iothub.Topic, body []byte, again bool, done func(error)) error {
-	return r.h.gateway.Deliver(d, gateway.Delivery{Topic: topic, Body: body, Again: again, Done: done})
+func (r *reach) Deliver(d identity.Device, m messages.Sending) (packet uint16, err error) {
+	return r.h.gateway.Deliver(d, gateway.Delivery(m))
 }
 
 // tellDesired does stream.VerbDesired on the session that this process holds.

@@ -54,10 +54,11 @@ type Fate struct {
 	Device      identity.Device `json:"deviceId"`
 }
 
-// NewFeedback makes the event that tells an operator of a message's fate.
+// NewFeedback makes the event that tells an operator of a message's fate: in
+// Azure's form, which is a list of records. There is one record in it.
 func NewFeedback(f Fate, now time.Time) Message {
 	f.Enqueued, f.Description = f.Enqueued.UTC(), string(f.Outcome)
-	body, _ := json.Marshal(f) // texts and a time always marshal
+	body, _ := json.Marshal([]Fate{f}) // texts and a time always marshal
 	m := hubMessage(f.Device, Feedback, "feedback", body, now)
 	m.System["content-type"] = "application/vnd.microsoft.iothub.feedback.json"
 	m.System["correlation-id"] = f.MessageID

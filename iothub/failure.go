@@ -29,6 +29,7 @@ const (
 	CodePrecondition   Code = 412001 // the thing has changed: another ETag
 	CodeTooLarge       Code = 413001
 	CodeThrottled      Code = 429001
+	CodeBacklog        Code = 429002 // too much waits for the device
 	CodeInternal       Code = 500001
 	CodeBadAnswer      Code = 502000 // the device answered with what is no answer
 	CodeUnavailable    Code = 503000
@@ -41,7 +42,7 @@ var codeNames = map[Code]string{
 	CodeUnauthorized: "Unauthorized", CodeForbidden: "Forbidden", CodeQueueFull: "DeviceMaximumQueueDepthExceeded",
 	CodeDisabled: "DeviceDisabled", CodeInFlight: "DeviceMaximumActiveMethodsExceeded", CodeDeviceNotFound: "DeviceNotFound",
 	CodeNotOnline: "DeviceNotOnline", CodeConflict: "Conflict", CodePrecondition: "PreconditionFailed",
-	CodeTooLarge: "MessageTooLarge", CodeThrottled: "ThrottlingException", CodeInternal: "ServerError",
+	CodeTooLarge: "MessageTooLarge", CodeThrottled: "ThrottlingException", CodeBacklog: "ThrottleBacklogLimitExceeded", CodeInternal: "ServerError",
 	CodeBadAnswer: "BadGateway", CodeUnavailable: "ServiceUnavailable", CodeTimeout: "GatewayTimeout",
 }
 

@@ -78,8 +78,9 @@ type answer struct {
 	body   []byte
 }
 
-// Open makes a session of a connection: CONNECT with a clean session, and the
-// subscriptions of the device's own topics. A hub that refuses the device is
+// Open makes a session of a connection: CONNECT with a session that the hub
+// keeps, for a clean one has it purge the messages that wait for the device, and
+// the subscriptions of the device's own topics. A hub that refuses the device is
 // an error of the kind fault.Denied, whether it says so by a TLS alert or by
 // CONNACK. Open takes over conn and closes it when it fails.
 func Open(ctx context.Context, conn Conn, cfg Config) (*Session, error) {
@@ -121,7 +122,7 @@ func defaults(cfg *Config) {
 
 // open exchanges CONNECT and SUBSCRIBE with their answers.
 func (s *Session) open() error {
-	connect := &mqtt.Connect{ClientID: string(s.cfg.Device), Clean: true, KeepAlive: uint16(s.cfg.KeepAlive / time.Second)}
+	connect := &mqtt.Connect{ClientID: string(s.cfg.Device), KeepAlive: uint16(s.cfg.KeepAlive / time.Second)}
 	p, err := s.exchange(connect)
 	if err != nil {
 		return err

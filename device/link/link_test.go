@@ -134,7 +134,7 @@ func TestOpenSaysWhoItIs(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := b.packets(mqtt.CONNECT)[0].(*mqtt.Connect)
-		if c.ClientID != "pump-01" || !c.Clean || c.KeepAlive != 60 || c.Username != nil || c.Password != nil {
+		if c.ClientID != "pump-01" || c.Clean || c.KeepAlive != 60 || c.Username != nil || c.Password != nil {
 			t.Errorf("CONNECT %+v", c)
 		}
 		s := b.packets(mqtt.SUBSCRIBE)[0].(*mqtt.Subscribe)

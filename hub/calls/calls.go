@@ -56,8 +56,10 @@ type Bus interface {
 
 // Sessions publishes to devices whose session this process holds.
 type Sessions interface {
-	// Publish reports whether the device has a session that has subscribed.
-	Publish(d identity.Device, topic string, body []byte) bool
+	// Call sends a call. The error is of kind fault.NotFound when the device has
+	// no session that has subscribed, and fault.Unavailable when it does not read
+	// fast enough for the call to fit.
+	Call(d identity.Device, topic string, body []byte) error
 }
 
 // Ledger records what operators do.
@@ -117,7 +119,7 @@ type result struct {
 
 // CallMethod calls a method on a device for an operator and returns what the
 // device answered. Its errors have the protocol's codes: CodeNotOnline,
-// CodeTimeout, CodeInFlight, CodeBadAnswer.
+// CodeTimeout, CodeInFlight, CodeBacklog, CodeBadAnswer.
 func (c *Calls) CallMethod(ctx context.Context, by string, d identity.Device, method string, in operator.CallMethod) (operator.MethodResult, error) {
 	out := operator.MethodResult{}
 	k, connect, err := check(method, in)
@@ -178,8 +180,12 @@ func check(method string, in operator.CallMethod) (k call, connect time.Duration
 	return k, connect, nil
 }
 
-// refusedBusy is what Deliver replies when the device has calls enough.
-const refusedBusy = "busy"
+// What Deliver replies when the device has calls enough, and when what it is
+// sent already waits to be read.
+const (
+	refusedBusy = "busy"
+	refusedFull = "full"
+)
 
 // dial hands a call to the device's session, waiting for one as long as it may.
 func (c *Calls) dial(ctx context.Context, d identity.Device, k call, connect time.Duration) error {
@@ -193,6 +199,8 @@ func (c *Calls) dial(ctx context.Context, d identity.Device, k call, connect tim
 		switch {
 		case err == nil && string(reply) == refusedBusy:
 			return iothub.Fail(iothub.CodeInFlight, "%d calls of %s have not been answered", MaxInFlight, d)
+		case err == nil && string(reply) == refusedFull:
+			return iothub.Fail(iothub.CodeBacklog, "device %s has not read what it was sent: the call does not fit", d)
 		case err == nil || fault.Of(err) != fault.NotFound:
 			return err
 		case time.Now().Add(redial).After(until):
@@ -235,11 +243,15 @@ func (c *Calls) Deliver(d identity.Device, b []byte) (reply []byte, handled bool
 		return []byte(refusedBusy), true
 	}
 	topic := iothub.MethodCall{Name: k.Method, RequestID: k.ID}
-	if !c.cfg.Sessions.Publish(d, topic.String(), k.Payload) {
-		c.take(d, k.ID)
-		return nil, false
+	err := c.cfg.Sessions.Call(d, topic.String(), k.Payload)
+	if err == nil {
+		return nil, true
 	}
-	return nil, true
+	c.take(d, k.ID)
+	if fault.Of(err) == fault.Unavailable {
+		return []byte(refusedFull), true
+	}
+	return nil, false
 }
 
 // expect remembers a call until it is answered or nobody waits any more.

@@ -24,6 +24,7 @@ type bench struct {
 
 	mu       sync.Mutex
 	online   bool
+	full     bool  // it does not read what it is sent
 	refuse   error // what the ledger says
 	inboxes  map[string]chan []byte
 	recorded []string
@@ -75,18 +76,21 @@ func (b *bench) Send(address string, body []byte) error {
 	return nil
 }
 
-func (b *bench) Publish(_ identity.Device, topic string, body []byte) bool {
+func (b *bench) Call(_ identity.Device, topic string, body []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.online {
-		return false
+		return fault.New(fault.NotFound, "offline")
+	}
+	if b.full {
+		return fault.New(fault.Unavailable, "it does not read")
 	}
 	parsed, err := iothub.ParseTopic(topic)
 	if err != nil {
 		panic(err)
 	}
 	b.got = append(b.got, published{parsed.(iothub.MethodCall), string(body)})
-	return true
+	return nil
 }
 
 // last returns what the device got last.
@@ -210,6 +214,13 @@ func TestTenCallsAtOnce(t *testing.T) {
 				t.Error(r)
 			}
 		}
+		b.full = true
+		for range calls.MaxInFlight + 1 { // what does not fit is not waited for
+			if r := <-b.call(t, operator.CallMethod{}); r != "ThrottleBacklogLimitExceeded" {
+				t.Error(r)
+			}
+		}
+		b.full = false
 		synctest.Wait()
 		out := b.call(t, operator.CallMethod{}) // there is room again
 		b.Answered("d", iothub.MethodResult{Status: 1, RequestID: b.last().topic.RequestID}, nil)

@@ -10,10 +10,13 @@ import (
 
 // Delivery is a message to a device that asks for an acknowledgement.
 type Delivery struct {
-	Topic iothub.Topic
-	Body  []byte
-	// Again says that the message was sent before and not acknowledged.
-	Again bool
+	Topic  iothub.Topic
+	Body   []byte
+	Number int64 // names the message, of those to this device
+	// Packet is the packet identifier under which the device was sent the
+	// message before, zero if it was not: a session that goes on gets it under
+	// the same, with DUP (MQTT-4.4.0-1); in another one it is a new message.
+	Packet uint16
 	// Done is called once, from any goroutine and not under a lock of the
 	// gateway's, unless Deliver returned an error: with nil when the device
 	// acknowledged the message (or, having subscribed with quality of service
@@ -29,45 +32,64 @@ var ErrUnacknowledged = fault.New(fault.Unavailable, "the session ended before t
 // message: it arrived and is not wanted.
 var ErrRejected = fault.New(fault.Denied, "the device refused the message")
 
-// Deliver sends a message to a device. The error is of kind fault.NotFound when
+// Deliver sends a message to a device and returns its packet identifier, zero
+// where quality of service is 0. What the device's connection has on its way
+// already is sent once more under MQTT 3.1.1, and only waited for under MQTT 5,
+// which forbids the former. The error is of kind fault.NotFound when
 // the device has no session with a subscription that selects the topic and that
 // its mode leaves open, fault.Unavailable when as many messages as there may be
 // wait for the device's acknowledgement already.
-func (g *Gateway) Deliver(d identity.Device, m Delivery) error {
-	err := error(fault.New(fault.NotFound, "device %s is not there", d))
+func (g *Gateway) Deliver(d identity.Device, m Delivery) (packet uint16, err error) {
+	err = fault.New(fault.NotFound, "device %s is not there", d)
 	for _, s := range g.reg.of(d) {
-		if err = s.deliver(m); err == nil {
-			return nil
+		if packet, err = s.deliver(m); err == nil {
+			return packet, nil
 		}
 	}
-	return err
+	return 0, err
 }
 
 // inflight has the messages that a device has not acknowledged.
 type inflight struct {
 	last  uint16 // packet identifier
-	waits map[uint16]func(error)
+	waits map[uint16]flight
 }
 
-// take returns a packet identifier for a message, or false when too many wait.
-func (f *inflight) take(limit int, done func(error)) (uint16, bool) {
+// flight is a message on its way.
+type flight struct {
+	number int64
+	done   func(error)
+}
+
+// find returns what is on its way of a message, if it is.
+func (f *inflight) find(m Delivery) (flight, bool) {
+	w, ok := f.waits[m.Packet]
+	return w, ok && w.number == m.Number
+}
+
+// take returns a packet identifier for a message, or false when too many wait:
+// the one that is wanted, if it is free, otherwise a new one.
+func (f *inflight) take(limit int, want uint16, m Delivery) (uint16, bool) {
 	if len(f.waits) >= limit {
 		return 0, false
 	}
 	if f.waits == nil {
-		f.waits = map[uint16]func(error){}
+		f.waits = map[uint16]flight{}
 	}
-	for {
-		if f.last++; f.last != 0 && f.waits[f.last] == nil {
-			f.waits[f.last] = done
-			return f.last, true
+	id := want
+	for used := id == 0; used || f.waits[id].done != nil; used = false {
+		if f.last++; f.last == 0 {
+			f.last = 1
 		}
+		id = f.last
 	}
+	f.waits[id] = flight{m.Number, m.Done}
+	return id, true
 }
 
 // release takes out a message that was acknowledged, nil if there is none.
 func (f *inflight) release(id uint16) func(error) {
-	done := f.waits[id]
+	done := f.waits[id].done
 	delete(f.waits, id)
 	if len(f.waits) == 0 {
 		f.waits = nil
@@ -75,40 +97,70 @@ func (f *inflight) release(id uint16) func(error) {
 	return done
 }
 
-func (s *Session) deliver(m Delivery) error {
+func (s *Session) deliver(m Delivery) (packet uint16, err error) {
 	topic := m.Topic.String()
 	s.mu.Lock()
 	qos, ok := s.selected(topic)
 	if !ok {
 		s.mu.Unlock()
-		return fault.New(fault.NotFound, "device %s has not subscribed", s.device)
+		return 0, fault.New(fault.NotFound, "device %s has not subscribed", s.device)
 	}
 	p := &mqtt.Publish{Topic: topic, Payload: m.Body, QoS: qos}
 	if s.version == mqtt.V5 {
 		p.Properties = spread(m.Topic)
 	}
-	if qos == mqtt.AtLeastOnce {
-		if p.ID, ok = s.sent.take(int(s.maxSent), m.Done); !ok {
-			s.mu.Unlock()
-			return fault.New(fault.Unavailable, "device %s has %d messages to acknowledge", s.device, s.maxSent)
-		}
-		p.Dup = m.Again
+	if old, on := s.sent.find(m); on && qos == mqtt.AtLeastOnce {
+		err := s.repeat(p, m)
+		s.mu.Unlock()
+		old.done(ErrUnacknowledged)
+		return m.Packet, s.slow(err)
 	}
-	ok, err := s.queue(p)
+	if qos == mqtt.AtLeastOnce {
+		want := m.Packet
+		if !s.resumed {
+			want = 0
+		}
+		if p.ID, ok = s.sent.take(int(s.maxSent), want, m); !ok {
+			s.mu.Unlock()
+			return 0, fault.New(fault.Unavailable, "device %s has %d messages to acknowledge", s.device, s.maxSent)
+		}
+		p.Dup = want != 0
+	}
+	ok, err = s.queue(p)
 	if !ok && qos == mqtt.AtLeastOnce {
 		s.sent.release(p.ID)
 	}
 	s.mu.Unlock()
 	switch {
 	case err != nil:
-		s.cut(Slow, err)
-		return fault.New(fault.Unavailable, "device %s does not read", s.device)
+		return 0, s.slow(err)
 	case !ok:
-		return fault.New(fault.Invalid, "message to %s is none that MQTT or the device can take", s.device)
+		return 0, fault.New(fault.Invalid, "message to %s is none that MQTT or the device can take", s.device)
 	case qos == mqtt.AtMostOnce:
 		m.Done(nil)
 	}
-	return nil
+	return p.ID, nil
+}
+
+// repeat takes over a message that this connection has on its way, and sends it
+// again where that is allowed. s.mu is held.
+func (s *Session) repeat(p *mqtt.Publish, m Delivery) error {
+	s.sent.waits[m.Packet] = flight{m.Number, m.Done}
+	if s.version == mqtt.V5 {
+		return nil
+	}
+	p.ID, p.Dup = m.Packet, true
+	_, err := s.queue(p)
+	return err
+}
+
+// slow ends the session of a device for which too much waits, if err says so.
+func (s *Session) slow(err error) error {
+	if err == nil {
+		return nil
+	}
+	s.cut(Slow, err)
+	return fault.New(fault.Unavailable, "device %s does not read", s.device)
 }
 
 // acknowledged takes in a PUBACK. One that nothing waits for is of a message
@@ -132,8 +184,8 @@ func (s *Session) abandon() {
 	waits := s.sent.waits
 	s.sent.waits = nil
 	s.mu.Unlock()
-	for _, done := range waits {
-		done(ErrUnacknowledged)
+	for _, w := range waits {
+		w.done(ErrUnacknowledged)
 	}
 }
 
@@ -151,17 +203,27 @@ func (s *Session) selected(topic string) (qos mqtt.QoS, ok bool) {
 }
 
 // publishTo queues a message of quality of service 0 if a subscription selects
-// it.
+// it. One that does not fit ends the session.
 func (s *Session) publishTo(topic string, body []byte) bool {
-	s.mu.Lock()
-	_, ok := s.selected(topic)
-	var err error
-	if ok {
-		ok, err = s.queue(&mqtt.Publish{Topic: topic, Payload: body})
-	}
-	s.mu.Unlock()
+	ok, err := s.publishUpTo(topic, body, maxBacklog)
 	if err != nil {
 		s.cut(Slow, err)
 	}
 	return ok
 }
+
+// publishUpTo queues a message of quality of service 0 if a subscription selects it.
+// An error says that more than limit bytes would wait then.
+func (s *Session) publishUpTo(topic string, body []byte, limit int) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.selected(topic); !ok {
+		return false, nil
+	}
+	return s.queueUpTo(&mqtt.Publish{Topic: topic, Payload: body}, limit)
+}
+
+// Publish sends a message of quality of service 0 to this session and no other
+// of its device, and reports whether it was queued: it is open, and has a
+// subscription that selects the topic and that its mode leaves open.
+func (s *Session) Publish(topic string, body []byte) bool { return s.publishTo(topic, body) }

@@ -40,6 +40,7 @@ import (
 	"time"
 
 	"holdfast/access"
+	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/iothub"
 	"holdfast/logs"
@@ -169,10 +170,11 @@ const (
 	WriteTimeout   = 10 * time.Second // for the device to take what it is sent
 	MaxSilence     = 1767 * time.Second
 
-	maxUnackedBytes = 1 << 20 // of messages of a session that no sink has answered for, if more than one
-	maxQueued       = 256 << 10
-	maxInFlight     = 64 // messages that a device has not acknowledged
-	maxPerDevice    = 4  // connections of one device, the established one included
+	maxUnackedBytes = 1 << 20   // of messages of a session that no sink has answered for, if more than one
+	maxQueued       = 256 << 10 // bytes that wait to be sent, for what may be refused to who sends it
+	maxBacklog      = 384 << 10 // and for what may not; more end the session
+	maxInFlight     = 64        // messages that a device has not acknowledged
+	maxPerDevice    = 4         // connections of one device, the established one included
 )
 
 // Config is what a gateway needs. All but the limits and timeouts is required.
@@ -233,9 +235,9 @@ type Gateway struct {
 	running running
 	keeping keeping
 	paces   paces
+	stats   Stats
 	wg      sync.WaitGroup // every goroutine of the gateway
 }
-	stats   Stats
 
 // New returns a gateway that Run starts.
 func New(cfg Config) (*Gateway, error) {
@@ -343,9 +345,9 @@ func pause(ctx context.Context, d time.Duration) {
 func (g *Gateway) accepted(ctx context.Context, raw net.Conn, d Door) {
 	from, ok := g.pend.add(raw, g.cfg)
 	if !ok {
+		g.stats.Connections.Inc(resultBusy)
 		raw.Close()
 		return
-		g.stats.Connections.Inc(resultBusy)
 	}
 	g.wg.Go(func() {
 		defer g.pend.remove(raw)
@@ -396,6 +398,23 @@ func (g *Gateway) Publish(d identity.Device, topic string, body []byte) bool {
 		}
 	}
 	return false
+}
+
+// Call is Publish for what is refused rather than that it ends the session when
+// the device does not read fast enough: calls of methods, which may be large.
+// The error is of kind fault.NotFound where Publish reports false, and
+// fault.Unavailable when too much waits for the device already.
+func (g *Gateway) Call(d identity.Device, topic string, body []byte) error {
+	for _, s := range g.reg.of(d) {
+		ok, err := s.publishUpTo(topic, body, maxQueued)
+		if err != nil {
+			return fault.New(fault.Unavailable, "device %s does not read fast enough", d)
+		}
+		if ok {
+			return nil
+		}
+	}
+	return fault.New(fault.NotFound, "device %s is not there, or has not subscribed", d)
 }
 
 // Sessions returns the sessions that are open now.

@@ -51,7 +51,7 @@ func TestKeptSession(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	d.alive() // begin is over
-	if err := again.Deliver("pump-01", message("1", done)); err != nil {
+	if _, err := again.Deliver("pump-01", message("1", done)); err != nil {
 		t.Fatal(err)
 	}
 	if p := expect[*mqtt.Publish](d); p.QoS != 1 {

@@ -110,7 +110,7 @@ func TestMosquittoSubscribes5(t *testing.T) {
 		hub.watch = func(s *gateway.Session, filter string) {
 			bag := iothub.Bag{{Key: "a", Value: "b"}, {Key: "$.ct", Value: "text/plain"}}
 			m := gateway.Delivery{Topic: iothub.Devicebound{Device: s.Device(), Bag: bag}, Body: []byte("wake up"), Done: func(err error) { done <- err }}
-			if err := b.Deliver(s.Device(), m); err != nil {
+			if _, err := b.Deliver(s.Device(), m); err != nil {
 				t.Error(err)
 			}
 		}

@@ -113,23 +113,23 @@ func message(body string, done chan<- error) gateway.Delivery {
 func TestDeliver(t *testing.T) {
 	b := start(t, &fakeHub{})
 	done := make(chan error, 100)
-	if err := b.Deliver("pump-01", message("", done)); fault.Of(err) != fault.NotFound {
+	if _, err := b.Deliver("pump-01", message("", done)); fault.Of(err) != fault.NotFound {
 		t.Errorf("without a session: %v", err)
 	}
 	c := b.open(t, "pump-01")
-	if err := b.Deliver("pump-01", message("", done)); fault.Of(err) != fault.NotFound {
+	if _, err := b.Deliver("pump-01", message("", done)); fault.Of(err) != fault.NotFound {
 		t.Errorf("without a subscription: %v", err)
 	}
 	c.subscribe(iothub.AnyDeviceboundFilter)
 	again := message("2", done)
-	again.Again = true
+	again.Packet = 77 // of a session that this one does not go on with
 	for _, m := range []gateway.Delivery{message("1", done), again} {
-		if err := b.Deliver("pump-01", m); err != nil {
+		if _, err := b.Deliver("pump-01", m); err != nil {
 			t.Fatal(err)
 		}
 	}
 	first, second := expect[*mqtt.Publish](c), expect[*mqtt.Publish](c)
-	if first.Topic != "devices/pump-01/messages/devicebound/%24.to=%2Fdevices%2Fpump-01" || first.QoS != 1 || first.Dup || !second.Dup || first.ID == second.ID {
+	if first.Topic != "devices/pump-01/messages/devicebound/%24.to=%2Fdevices%2Fpump-01" || first.QoS != 1 || first.Dup || second.Dup || first.ID == second.ID || second.ID == 77 {
 		t.Errorf("got %+v and %+v", first, second)
 	}
 	c.send(&mqtt.Puback{ID: first.ID})
@@ -137,7 +137,7 @@ func TestDeliver(t *testing.T) {
 		t.Error(err)
 	}
 	b.SetMode("pump-01", access.Quarantine)
-	if err := b.Deliver("pump-01", message("", done)); fault.Of(err) != fault.NotFound {
+	if _, err := b.Deliver("pump-01", message("", done)); fault.Of(err) != fault.NotFound {
 		t.Errorf("in quarantine: %v", err)
 	}
 	c.send(&mqtt.Disconnect{})
@@ -152,7 +152,7 @@ func TestDeliverAtMostOnce(t *testing.T) {
 	c.send(&mqtt.Subscribe{ID: 1, Filters: []mqtt.Filter{{Filter: iothub.AnyDeviceboundFilter}}})
 	expect[*mqtt.Suback](c)
 	done := make(chan error, 1)
-	if err := b.Deliver("pump-01", message("1", done)); err != nil {
+	if _, err := b.Deliver("pump-01", message("1", done)); err != nil {
 		t.Fatal(err)
 	}
 	if p := expect[*mqtt.Publish](c); p.QoS != 0 || <-done != nil {
@@ -166,11 +166,11 @@ func TestDeliverLimit(t *testing.T) {
 	c.subscribe(iothub.AnyDeviceboundFilter)
 	done := make(chan error, 100)
 	for range 64 { // the limit
-		if err := b.Deliver("pump-01", message("", done)); err != nil {
+		if _, err := b.Deliver("pump-01", message("", done)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := b.Deliver("pump-01", message("", done)); fault.Of(err) != fault.Unavailable {
+	if _, err := b.Deliver("pump-01", message("", done)); fault.Of(err) != fault.Unavailable {
 		t.Errorf("message 65: %v", err)
 	}
 	c.send(&mqtt.Puback{ID: 999})

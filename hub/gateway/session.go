@@ -390,7 +390,10 @@ func (s *Session) send(p mqtt.Packet) bool {
 
 // queue appends a packet to what waits and sees that it is written. An error
 // says that too much waits. s.mu is held.
-func (s *Session) queue(p mqtt.Packet) (bool, error) {
+func (s *Session) queue(p mqtt.Packet) (bool, error) { return s.queueUpTo(p, maxBacklog) }
+
+// queueUpTo is queue for a packet that may not be among more than limit bytes.
+func (s *Session) queueUpTo(p mqtt.Packet, limit int) (bool, error) {
 	if s.closed {
 		return false, nil
 	}
@@ -398,7 +401,7 @@ func (s *Session) queue(p mqtt.Packet) (bool, error) {
 	if err != nil || len(out)-len(s.out) > int(s.maxPacket) {
 		return false, nil // a topic or body of ours that MQTT or the client cannot take
 	}
-	if len(out) > maxQueued && len(s.out) > 0 {
+	if len(out) > limit && len(s.out) > 0 {
 		return false, fmt.Errorf("%d bytes wait to be sent", len(out))
 	}
 	s.out = out

@@ -97,15 +97,15 @@ func TestDeliver5(t *testing.T) {
 		t.Errorf("SUBACK %x", ack.Codes)
 	}
 	done := make(chan error, 9)
-	if err := b.Deliver("pump-01", message(strings.Repeat("x", 300), done)); err == nil {
+	if _, err := b.Deliver("pump-01", message(strings.Repeat("x", 300), done)); err == nil {
 		t.Error("sent more than the client takes")
 	}
 	for range 2 {
-		if err := b.Deliver("pump-01", message("x", done)); err != nil {
+		if _, err := b.Deliver("pump-01", message("x", done)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := b.Deliver("pump-01", message("x", done)); err == nil {
+	if _, err := b.Deliver("pump-01", message("x", done)); err == nil {
 		t.Error("sent more messages than the client takes")
 	}
 	p := expect[*mqtt.Publish](c)

@@ -46,6 +46,7 @@ type Message struct {
 	Number     int64           `json:"-"` // its place in the order; the store's to give
 	Device     identity.Device `json:"-"`
 	Deliveries int             `json:"-"` // how often it was sent
+	Packet     uint16          `json:"-"` // packet identifier that it was sent under last
 	Expires    time.Time       `json:"-"`
 	Enqueued   time.Time       `json:"enqueued"`
 

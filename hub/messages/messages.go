@@ -4,7 +4,9 @@
 // Each device has a queue on disk. While the device has a session that has
 // subscribed, the queue is sent in its order, as much at a time as the device
 // acknowledges; what it does not acknowledge is sent again, when its session
-// ends or after Lock. So a message may come twice, and does not get lost.
+// ends or after Lock. So a message may come twice, and does not get lost. A
+// device that connects with a clean session wants none of what was queued
+// before, as with Azure IoT Hub: those are purged.
 //
 // Invariants:
 //   - A message that Send returned for is on disk.
@@ -46,8 +48,8 @@ type Store interface {
 	Queue(ctx context.Context, d identity.Device) ([]Message, error)
 	// Expired returns messages that expired before now, at most limit.
 	Expired(ctx context.Context, now time.Time, limit int) ([]Message, error)
-	// Sent counts that messages were sent once more.
-	Sent(ctx context.Context, numbers []int64) error
+	// Sent counts that messages were sent once more, and keeps how.
+	Sent(ctx context.Context, ms []Sent) error
 	// Remove takes a message out and stores the events that go with that, in
 	// one transaction. It reports whether the message was there.
 	Remove(ctx context.Context, number int64, events []iothub.Message) (bool, error)
@@ -61,12 +63,29 @@ type Registry interface {
 
 // Sessions sends to devices.
 type Sessions interface {
-	// Deliver sends a message to a device whose session this process holds.
-	// Unless it returns an error it calls done once: with nil when the device
-	// has acknowledged the message, with an error when its session ended before.
-	Deliver(d identity.Device, topic iothub.Topic, body []byte, again bool, done func(error)) error
+	// Deliver sends a message to a device whose session this process holds and
+	// returns the packet identifier that it used, zero for none.
+	Deliver(d identity.Device, m Sending) (packet uint16, err error)
 	// Notify has Wake called in the process that holds the device's session.
 	Notify(ctx context.Context, d identity.Device)
+}
+
+// Sending is a message to be sent.
+type Sending struct {
+	Topic  iothub.Topic
+	Body   []byte
+	Number int64  // of the message
+	Packet uint16 // that it was sent under before; zero: it was not
+	// Done is called once, unless Deliver returned an error: with nil when the
+	// device has acknowledged the message, with an error when its session ended
+	// before.
+	Done func(error)
+}
+
+// Sent is a message that was sent.
+type Sent struct {
+	Number int64
+	Packet uint16
 }
 
 // Ledger records what operators do.
@@ -105,6 +124,7 @@ type box struct {
 	running bool              // a goroutine sends
 	again   bool              // and has to look once more
 	flying  map[int64]*flight // sent and not acknowledged, by number
+	fresh   time.Time         // what was queued before is to be discarded
 }
 
 // flight is one sending of a message.
@@ -269,13 +289,22 @@ func (s *Messages) overdue(now time.Time) []identity.Device {
 // Wake sends what waits for a device whose session this process may hold: call
 // it when the device has opened a session or subscribed, and when a message
 // was queued. It does not wait.
-func (s *Messages) Wake(d identity.Device) {
+func (s *Messages) Wake(d identity.Device) { s.wake(d, time.Time{}) }
+
+// Discard is Wake for a device that has opened a clean session: what was queued
+// before that time is purged first.
+func (s *Messages) Discard(d identity.Device, before time.Time) { s.wake(d, before) }
+
+func (s *Messages) wake(d identity.Device, fresh time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.boxes[d]
 	if b == nil {
 		b = &box{flying: map[int64]*flight{}}
 		s.boxes[d] = b
+	}
+	if fresh.After(b.fresh) {
+		b.fresh = fresh
 	}
 	switch {
 	case s.stopped:
@@ -296,7 +325,7 @@ func (s *Messages) sendAll(d identity.Device, b *box) {
 		s.mu.Lock()
 		more = b.again && !s.stopped
 		b.again, b.running = false, more
-		if !more && len(b.flying) == 0 {
+		if !more && len(b.flying) == 0 && b.fresh.IsZero() {
 			delete(s.boxes, d)
 		}
 		s.mu.Unlock()
@@ -315,7 +344,10 @@ func (s *Messages) send(d identity.Device, b *box) error {
 	if err != nil {
 		return err
 	}
-	var sent []int64
+	if ms, err = s.discard(ctx, b, ms); err != nil {
+		return err
+	}
+	var sent []Sent
 	now := time.Now()
 	for _, m := range ms {
 		outcome, over := m.over(now)
@@ -331,8 +363,8 @@ func (s *Messages) send(d identity.Device, b *box) error {
 			}
 			continue
 		default:
-			if taken = s.deliver(d, b, m, f); taken {
-				sent = append(sent, m.Number)
+			if m.Packet, taken = s.deliver(d, b, m, f); taken {
+				sent = append(sent, Sent{m.Number, m.Packet})
 			}
 		}
 		if !taken {
@@ -343,6 +375,32 @@ func (s *Messages) send(d identity.Device, b *box) error {
 		return nil
 	}
 	return s.cfg.Store.Sent(ctx, sent)
+}
+
+// discard purges what a clean session is not to get, and returns the rest.
+func (s *Messages) discard(ctx context.Context, b *box, ms []Message) ([]Message, error) {
+	s.mu.Lock()
+	fresh := b.fresh
+	s.mu.Unlock()
+	if fresh.IsZero() {
+		return ms, nil
+	}
+	var rest []Message
+	for _, m := range ms {
+		if !m.Enqueued.Before(fresh) {
+			rest = append(rest, m)
+			continue
+		}
+		if _, err := s.end(ctx, m, iothub.Purged); err != nil {
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b.fresh.Equal(fresh) {
+		b.fresh = time.Time{}
+	}
+	return rest, nil
 }
 
 // over reports whether a message must not be sent any more.
@@ -358,15 +416,16 @@ func (m Message) over(now time.Time) (iothub.Outcome, bool) {
 
 // deliver sends one message that was taken, and reports whether there is a
 // session to send to.
-func (s *Messages) deliver(d identity.Device, b *box, m Message, f *flight) bool {
-	err := s.cfg.Sessions.Deliver(d, m.topic(), m.Body, m.Deliveries > 0, func(err error) { s.done(d, b, m, f, err) })
+func (s *Messages) deliver(d identity.Device, b *box, m Message, f *flight) (packet uint16, sent bool) {
+	packet, err := s.cfg.Sessions.Deliver(d, Sending{Topic: m.topic(), Body: m.Body, Number: m.Number, Packet: m.Packet,
+		Done: func(err error) { s.done(d, b, m, f, err) }})
 	if err != nil {
 		s.release(b, m, f)
 		if k := fault.Of(err); k != fault.NotFound && k != fault.Unavailable {
 			s.cfg.Log.Error("deliver message", "device", d, "message", m.ID, "err", err)
 		}
 	}
-	return err == nil
+	return packet, err == nil
 }
 
 // done takes in that a device acknowledged a message, or did not. It is called

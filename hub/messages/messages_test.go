@@ -3,6 +3,7 @@ package messages_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -27,6 +28,7 @@ type memory struct {
 	last   int64
 	ms     []messages.Message
 	events []iothub.Message
+	err    error
 }
 
 func (s *memory) Add(_ context.Context, m messages.Message, limit int) (int64, error) {
@@ -53,20 +55,33 @@ func (s *memory) Expired(_ context.Context, now time.Time, limit int) ([]message
 	return slices.DeleteFunc(slices.Clone(s.ms), func(m messages.Message) bool { return now.Before(m.Expires) }), nil
 }
 
-func (s *memory) Sent(_ context.Context, numbers []int64) error {
+func (s *memory) Sent(_ context.Context, sent []messages.Sent) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.ms {
-		if slices.Contains(numbers, s.ms[i].Number) {
-			s.ms[i].Deliveries++
+	for _, v := range sent {
+		for i := range s.ms {
+			if v.Number == s.ms[i].Number {
+				s.ms[i].Deliveries++
+				s.ms[i].Packet = v.Packet
+			}
 		}
 	}
 	return nil
 }
 
+// fail has Remove fail from now on.
+func (s *memory) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
 func (s *memory) Remove(_ context.Context, number int64, events []iothub.Message) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.err != nil {
+		return false, s.err
+	}
 	before := len(s.ms)
 	s.ms = slices.DeleteFunc(s.ms, func(m messages.Message) bool { return m.Number == number })
 	if len(s.ms) == before {
@@ -78,9 +93,10 @@ func (s *memory) Remove(_ context.Context, number int64, events []iothub.Message
 
 // sent is a message on its way to the device.
 type sent struct {
-	body  string
-	again bool
-	done  func(error)
+	body   string
+	again  bool
+	packet uint16
+	done   func(error)
 }
 
 // bench is Messages with everything around them.
@@ -88,9 +104,10 @@ type bench struct {
 	*messages.Messages
 	store *memory
 
-	mu     sync.Mutex
-	online bool
-	got    []sent
+	mu      sync.Mutex
+	online  bool
+	packets uint16 // identifiers given
+	got     []sent
 }
 
 func (b *bench) Exists(_ context.Context, d identity.Device) error {
@@ -102,14 +119,19 @@ func (b *bench) Exists(_ context.Context, d identity.Device) error {
 
 func (b *bench) Record(context.Context, string, identity.Device, any) error { return nil }
 
-func (b *bench) Deliver(_ identity.Device, _ iothub.Topic, body []byte, again bool, done func(error)) error {
+func (b *bench) Deliver(_ identity.Device, m messages.Sending) (uint16, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.online {
-		return fault.New(fault.NotFound, "offline")
+		return 0, fault.New(fault.NotFound, "offline")
 	}
-	b.got = append(b.got, sent{string(body), again, done})
-	return nil
+	again := m.Packet != 0
+	if !again {
+		b.packets++
+		m.Packet = b.packets
+	}
+	b.got = append(b.got, sent{string(m.Body), again, m.Packet, m.Done})
+	return m.Packet, nil
 }
 
 func (b *bench) Notify(_ context.Context, d identity.Device) { b.Wake(d) }
@@ -156,11 +178,11 @@ func (b *bench) fates(t *testing.T) []string {
 	defer b.store.mu.Unlock()
 	var out []string
 	for _, e := range b.store.events {
-		var f iothub.Fate
-		if err := json.Unmarshal(e.Body, &f); err != nil || e.Kind != iothub.Feedback {
-			t.Errorf("event %+v: %v", e, err)
+		var fs []iothub.Fate
+		if err := json.Unmarshal(e.Body, &fs); err != nil || e.Kind != iothub.Feedback || len(fs) != 1 {
+			t.Fatalf("event %+v: %v", e, err)
 		}
-		out = append(out, f.MessageID+" "+string(f.Outcome))
+		out = append(out, fs[0].MessageID+" "+string(fs[0].Outcome))
 	}
 	return out
 }
@@ -245,6 +267,52 @@ func TestMessageIsSentAgainWhenTheSessionEnds(t *testing.T) {
 		b.connected(true)
 		b.Wake("d")
 		b.expect(t, "a+", "b+")
+	})
+}
+
+// A clean session gets nothing of what was queued before it, and all that comes
+// after; a kept one gets all.
+func TestCleanSessionDiscardsTheQueue(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.send(t, "a", operator.SendMessage{Ack: "full"})
+		old := b.expect(t, "a") // not acknowledged
+		b.connected(false)
+		old[0].done(fault.New(fault.Unavailable, "gone"))
+		b.send(t, "b", operator.SendMessage{Ack: "negative"})
+		b.send(t, "c", operator.SendMessage{})
+		pass(time.Second)
+		at := time.Now()
+		b.send(t, "d", operator.SendMessage{})
+		b.connected(true)
+		b.Discard("d", at)
+		b.expect(t, "d")
+		if diff := cmp.Diff([]string{"a Purged", "b Purged"}, b.fates(t)); diff != "" {
+			t.Error(diff)
+		}
+		b.Discard("d", at.Add(-time.Hour)) // an older session's opening, told late
+		b.expect(t)
+		if q, _ := b.List(t.Context(), "d"); len(q) != 1 || q[0].ID != "d" {
+			t.Errorf("queue %+v", q)
+		}
+	})
+}
+
+// What could not be discarded is discarded before anything is sent.
+func TestDiscardIsNotForgotten(t *testing.T) {
+	run(t, func(t *testing.T, b *bench) {
+		b.connected(false)
+		b.send(t, "a", operator.SendMessage{})
+		pass(time.Second)
+		b.store.fail(errors.New("disk is full"))
+		b.connected(true)
+		b.Discard("d", time.Now())
+		b.expect(t)
+		b.store.fail(nil)
+		b.Wake("d")
+		b.expect(t)
+		if q, _ := b.List(t.Context(), "d"); len(q) != 0 {
+			t.Errorf("queue %+v", q)
+		}
 	})
 }
 

@@ -46,12 +46,12 @@ func (t Messages) Add(ctx context.Context, m messages.Message, limit int) (numbe
 
 // Queue returns what waits for a device, in order.
 func (t Messages) Queue(ctx context.Context, d identity.Device) ([]messages.Message, error) {
-	return t.read(ctx, `SELECT number, device, expires, deliveries, doc FROM message WHERE device = ? ORDER BY number`, d)
+	return t.read(ctx, `SELECT number, device, expires, deliveries, packet, doc FROM message WHERE device = ? ORDER BY number`, d)
 }
 
 // Expired returns messages that expired before now, at most limit.
 func (t Messages) Expired(ctx context.Context, now time.Time, limit int) ([]messages.Message, error) {
-	return t.read(ctx, `SELECT number, device, expires, deliveries, doc FROM message WHERE expires <= ? ORDER BY expires LIMIT ?`, now.UnixNano(), limit)
+	return t.read(ctx, `SELECT number, device, expires, deliveries, packet, doc FROM message WHERE expires <= ? ORDER BY expires LIMIT ?`, now.UnixNano(), limit)
 }
 
 func (t Messages) read(ctx context.Context, query string, args ...any) ([]messages.Message, error) {
@@ -65,7 +65,7 @@ func (t Messages) read(ctx context.Context, query string, args ...any) ([]messag
 		var m messages.Message
 		var expires int64
 		var doc []byte
-		if err := rows.Scan(&m.Number, &m.Device, &expires, &m.Deliveries, &doc); err != nil {
+		if err := rows.Scan(&m.Number, &m.Device, &expires, &m.Deliveries, &m.Packet, &doc); err != nil {
 			return nil, fmt.Errorf("read messages: %w", err)
 		}
 		if err := json.Unmarshal(doc, &m); err != nil {
@@ -77,11 +77,12 @@ func (t Messages) read(ctx context.Context, query string, args ...any) ([]messag
 	return ms, rows.Err()
 }
 
-// Sent counts that messages were sent once more.
-func (t Messages) Sent(ctx context.Context, numbers []int64) error {
+// Sent counts that messages were sent once more, and keeps under which packet
+// identifiers.
+func (t Messages) Sent(ctx context.Context, ms []messages.Sent) error {
 	return t.s.together(ctx, func(ctx context.Context, tx *shared) error {
-		for _, n := range numbers {
-			if err := tx.exec(ctx, `UPDATE message SET deliveries = deliveries + 1 WHERE number = ?`, n); err != nil {
+		for _, m := range ms {
+			if err := tx.exec(ctx, `UPDATE message SET deliveries = deliveries + 1, packet = ? WHERE number = ?`, m.Packet, m.Number); err != nil {
 				return fmt.Errorf("count sent message: %w", err)
 			}
 		}

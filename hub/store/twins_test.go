@@ -127,14 +127,14 @@ func TestMessages(t *testing.T) {
 	if _, err := s.Messages().Add(t.Context(), messages.Message{Device: "d"}, 3); iothub.CodeOf(err) != iothub.CodeQueueFull {
 		t.Errorf("fourth of three: %v", err)
 	}
-	if err := s.Messages().Sent(t.Context(), []int64{a, c}); err != nil {
+	if err := s.Messages().Sent(t.Context(), []messages.Sent{{Number: a, Packet: 7}, {Number: c}}); err != nil {
 		t.Fatal(err)
 	}
 	q, err := s.Messages().Queue(t.Context(), "d")
 	if err != nil || len(q) != 3 || q[0].Number != a || q[1].Number != b || q[2].Number != c {
 		t.Fatalf("queue %v, %v", q, err)
 	}
-	want := messages.Message{Number: a, Device: "d", ID: "a", Enqueued: now, Expires: now.Add(time.Hour), Deliveries: 1, Properties: map[string]string{"k": "v"}, Body: []byte{0, 1}}
+	want := messages.Message{Number: a, Device: "d", ID: "a", Enqueued: now, Expires: now.Add(time.Hour), Deliveries: 1, Packet: 7, Properties: map[string]string{"k": "v"}, Body: []byte{0, 1}}
 	if diff := cmp.Diff(want, q[0]); diff != "" {
 		t.Error(diff)
 	}

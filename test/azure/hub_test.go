@@ -184,8 +184,19 @@ func (w *world) certificate(id string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
-// connect opens a session as stock clients do, subscribed to filters.
+// connect opens a clean session as stock clients do, subscribed to filters.
 func (w *world) connect(t testing.TB, id string, cert tls.Certificate, filters ...string) *device {
+	t.Helper()
+	return w.connectTo(t, true, id, cert, filters...)
+}
+
+// kept opens a session that is kept, or goes on with it.
+func (w *world) kept(t testing.TB, id string, cert tls.Certificate, filters ...string) *device {
+	t.Helper()
+	return w.connectTo(t, false, id, cert, filters...)
+}
+
+func (w *world) connectTo(t testing.TB, clean bool, id string, cert tls.Certificate, filters ...string) *device {
 	t.Helper()
 	raw, err := net.Dial("tcp", w.at.MQTT)
 	if err != nil {
@@ -195,7 +206,7 @@ func (w *world) connect(t testing.TB, id string, cert tls.Certificate, filters .
 	t.Cleanup(func() { raw.Close() })
 	d := &device{t: t, id: id, conn: conn, in: mqtt.NewDecoder(mqtt.FromServer, mqtt.DefaultLimit), auto: true}
 	name := "localhost/" + id + "/?api-version=2021-04-12&DeviceClientType=test"
-	d.send(&mqtt.Connect{ClientID: id, Clean: true, KeepAlive: 180, Username: &name})
+	d.send(&mqtt.Connect{ClientID: id, Clean: clean, KeepAlive: 180, Username: &name})
 	if ack := expect[*mqtt.Connack](d); ack.Code != mqtt.Accepted {
 		t.Fatalf("CONNACK %+v", ack)
 	}

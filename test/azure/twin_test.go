@@ -235,7 +235,7 @@ const bound = "devices/meter-7/messages/devicebound/"
 func TestMessages(t *testing.T) {
 	w := newWorld(t)
 	cert := w.certificate("meter-7")
-	w.connect(t, "meter-7", cert) // enters the device into the registry
+	w.kept(t, "meter-7", cert, "devices/+/messages/devicebound/#").leave()
 	send := func(m operator.SendMessage) {
 		t.Helper()
 		if _, err := w.operator.SendMessage(t.Context(), "meter-7", m); err != nil {
@@ -246,7 +246,7 @@ func TestMessages(t *testing.T) {
 	send(operator.SendMessage{ID: "43", Base64: []byte{0, 0xff}, Ack: "negative"})
 	w.restart()
 
-	d := w.connect(t, "meter-7", cert, "devices/+/messages/devicebound/#")
+	d := w.kept(t, "meter-7", cert)
 	p := d.receive()
 	prefix := bound + "%24.mid=42&%24.to=%2Fdevices%2Fmeter-7%2Fmessages%2Fdevicebound&%24.exp="
 	if !strings.HasPrefix(p.Topic, prefix) || !strings.HasSuffix(p.Topic, "&iothub-ack=full&k=v%2F%26%C3%A4") || string(p.Payload) != "hello" || p.QoS != mqtt.AtLeastOnce || p.Dup {
@@ -256,20 +256,21 @@ func TestMessages(t *testing.T) {
 	if p = d.receive(); !strings.Contains(p.Topic, "mid=43") || string(p.Payload) != "\x00\xff" {
 		t.Errorf("message %+v", p)
 	}
-	var fate struct{ OriginalMessageID, StatusCode, DeviceID string }
+	var fates []struct{ OriginalMessageID, StatusCode, DeviceID string }
 	e := checkEvents(t, w, "feedback", 1)[0]
-	if err := json.Unmarshal([]byte(e.Body), &fate); err != nil || fate.OriginalMessageID != "42" || fate.StatusCode != "Success" || fate.DeviceID != "meter-7" {
+	if err := json.Unmarshal([]byte(e.Body), &fates); err != nil || len(fates) != 1 || fates[0].OriginalMessageID != "42" || fates[0].StatusCode != "Success" || fates[0].DeviceID != "meter-7" {
 		t.Errorf("feedback %+v, %v", e, err)
 	}
-	d.leave()
+	packet := p.ID
+	w.restart()
 
-	d = w.connect(t, "meter-7", cert, bound+"#")
-	if p = d.receive(); !strings.Contains(p.Topic, "mid=43") || !p.Dup {
+	d = w.kept(t, "meter-7", cert)
+	if p = d.receive(); !strings.Contains(p.Topic, "mid=43") || !p.Dup || p.ID != packet {
 		t.Errorf("message again %+v", p)
 	}
 	d.auto = false
 	send(operator.SendMessage{ID: "44", Body: "at once"})
-	if p = d.receive(); !strings.Contains(p.Topic, "mid=44") || p.Dup {
+	if p = d.receive(); !strings.Contains(p.Topic, "mid=44") || p.Dup || p.ID == packet {
 		t.Errorf("message %+v", p)
 	}
 	d.leave()
@@ -281,11 +282,22 @@ func TestMessages(t *testing.T) {
 	if err != nil || purged.Messages != 1 {
 		t.Errorf("purged %+v, %v", purged, err)
 	}
+
+	// A clean session gets what is sent to it, and nothing from before.
+	send(operator.SendMessage{ID: "45", Body: "before", Ack: "full"})
+	d = w.connect(t, "meter-7", cert, bound+"#")
+	send(operator.SendMessage{ID: "46", Body: "after"})
+	if p = d.receive(); !strings.Contains(p.Topic, "mid=46") {
+		t.Errorf("message %+v", p)
+	}
+	if e := checkEvents(t, w, "feedback", 2)[1]; !strings.Contains(e.Body, `"45"`) || !strings.Contains(e.Body, `"Purged"`) {
+		t.Errorf("feedback %+v", e)
+	}
 }
 
 func TestMessagesThatAreRefused(t *testing.T) {
 	w := newWorld(t)
-	d := w.connect(t, "meter-7", w.certificate("meter-7"))
+	d := w.kept(t, "meter-7", w.certificate("meter-7"), bound+"#")
 	d.leave()
 	for name, m := range map[string]operator.SendMessage{
 		"too large":        {Body: strings.Repeat("x", 64<<10+1)},
@@ -316,7 +328,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d = w.connect(t, "meter-7", w.certificate("meter-7"), bound+"#")
+	d = w.kept(t, "meter-7", w.certificate("meter-7"))
 	for i, m := range ms {
 		if p := d.receive(); !strings.Contains(p.Topic, "mid="+m.ID+"&") {
 			t.Fatalf("message %d is %s, want %s", i, p.Topic, m.ID)
