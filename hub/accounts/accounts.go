@@ -25,7 +25,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-webauthn/webauthn/webauthn"
 
 	"holdfast/fault"
 	"holdfast/identity"
@@ -103,6 +108,9 @@ type Accounts struct {
 	badTokens *ratelimit.Limit // tokens that are none, by address
 	byAccount *ratelimit.Limit // likewise, where it is known whose
 	turn      chan struct{}    // full while somebody changes an account
+
+	web        *webauthn.WebAuthn // nil: this hub can have no passkeys
+	ceremonies *pending[ceremony] // by challenge
 }
 
 // New returns the accounts of a hub.
@@ -122,8 +130,12 @@ func New(cfg Config) (*Accounts, error) {
 	if cfg.Idle <= 0 {
 		cfg.Idle = DefaultIdle
 	}
+	web, err := newWebAuthn(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("passkeys: %w", err)
+	}
 	return &Accounts{
-		cfg:       cfg,
+		cfg: cfg, web: web, ceremonies: newPending[ceremony](),
 		byAddress: ratelimit.New(ratelimit.Config{Every: 6 * time.Second, Burst: 20, Keys: 4096}),
 		badTokens: ratelimit.New(ratelimit.Config{Every: time.Second, Burst: 60, Keys: 4096}),
 		byAccount: ratelimit.New(ratelimit.Config{Every: 30 * time.Second, Burst: 20, Keys: 4096}),
@@ -182,6 +194,14 @@ func text(s string, n int) string {
 		}
 	}
 	return string(b)
+}
+
+// checkLabel refuses a name that somebody gives a thing if it is no plain text.
+func checkLabel(what, name string) error {
+	if name == "" || len(name) > 100 || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fault.New(fault.Invalid, "%s needs a name of 1 to 100 bytes that can be printed", what)
+	}
+	return nil
 }
 
 // unknown is the answer to whoever names an account that they may not know of,

@@ -30,10 +30,15 @@ const StepUpProblem = "https://holdfast.invalid/problems/step-up"
 func (a *Accounts) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, do := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"POST /auth/link":   a.attempt(a.spendLink),
-		"POST /auth/logout": a.logout,
-		"GET /auth/me":      a.me,
-		"GET /auth/ways":    a.ways,
+		"POST /auth/link":                    a.attempt(a.spendLink),
+		"POST /auth/passkey/login/begin":     a.withPasskeys(a.beginLogin),
+		"POST /auth/passkey/login/finish":    a.attempt(a.withPasskeys(a.finishLogin)),
+		"POST /auth/passkey/register/begin":  a.withPasskeys(a.beginRegistration),
+		"POST /auth/passkey/register/finish": a.withPasskeys(a.finishRegistration),
+		"DELETE /auth/passkey/{id}":          a.removePasskey,
+		"POST /auth/logout":                  a.logout,
+		"GET /auth/me":                       a.me,
+		"GET /auth/ways":                     a.ways,
 	} {
 		mux.HandleFunc(pattern, a.answer(do))
 	}
@@ -158,5 +163,5 @@ type ways struct {
 }
 
 func (a *Accounts) ways(w http.ResponseWriter, _ *http.Request) error {
-	return write(w, ways{})
+	return write(w, ways{Passkey: a.web != nil})
 }

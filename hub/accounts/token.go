@@ -38,8 +38,11 @@ func (a *Accounts) AddToken(ctx context.Context, in operator.AddToken) (operator
 		return operator.Token{}, err
 	}
 	ttl := time.Duration(in.TTL) * time.Second
-	if name := text(in.Name, 100); name == "" || name != in.Name || ttl < minTokenTTL || ttl > maxTokenTTL {
-		return operator.Token{}, fault.New(fault.Invalid, "a token needs a name of 1 to 100 printable characters and a life of %s to %s", minTokenTTL, maxTokenTTL)
+	if err := checkLabel("a token", in.Name); err != nil {
+		return operator.Token{}, err
+	}
+	if ttl < minTokenTTL || ttl > maxTokenTTL {
+		return operator.Token{}, fault.New(fault.Invalid, "a token is good for %s to %s", minTokenTTL, maxTokenTTL)
 	}
 	if acc.Groups == nil {
 		acc.Groups = p.Groups
