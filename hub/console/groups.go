@@ -1,0 +1,191 @@
+package console
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"holdfast/measure"
+	"holdfast/operator"
+	"holdfast/posture"
+)
+
+func (c *console) groupRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /groups", c.show("groups", c.groups))
+	mux.HandleFunc("POST /groups", c.act("groups", "add", c.groups, c.addGroup))
+	mux.HandleFunc("GET /groups/{id}", c.show("group", c.groupPage))
+	mux.HandleFunc("POST /groups/{id}/check", c.act("group", "policy", c.groupPage, c.checkPolicy))
+	mux.HandleFunc("POST /groups/{id}/policy", c.act("group", "policy", c.groupPage, c.setPolicy))
+	mux.HandleFunc("POST /groups/{id}/settings", c.act("group", "settings", c.groupPage, c.setSettings))
+}
+
+// groups lists groups.
+func (c *console) groups(r *http.Request) (page, error) {
+	gs, err := get[[]operator.Group](c, r, "/v1/groups")
+	return page{Data: gs, Live: changes}, err
+}
+
+// groupAPI is the API's path of a group.
+func groupAPI(id string) string { return "/v1/groups/" + url.PathEscape(id) }
+
+// group returns one group and its entity-tag.
+func (c *console) group(r *http.Request, id string) (g operator.Group, etag string, err error) {
+	a, err := c.do(r, request{method: http.MethodGet, path: groupAPI(id)})
+	if err != nil {
+		return g, "", err
+	}
+	if err := json.Unmarshal(a.body.Bytes(), &g); err != nil {
+		return g, "", fmt.Errorf("read group %s: %w", id, err)
+	}
+	return g, strings.Trim(a.header.Get("ETag"), `"`), nil
+}
+
+// groupView is a group with its policy as a table and as text.
+type groupView struct {
+	operator.Group
+	Demands []demand
+	Text    string
+	ETag    string
+}
+
+// demand is a line of a policy with what it is about.
+type demand struct {
+	posture.Requirement
+	measure.Measure
+}
+
+func (c *console) groupPage(r *http.Request) (page, error) {
+	g, etag, err := c.group(r, r.PathValue("id"))
+	if err != nil {
+		return page{}, err
+	}
+	v := groupView{Group: g, ETag: etag}
+	for _, q := range g.Policy.Require {
+		m, _ := measure.Find(q.Measure) // a measure of another version has its id alone
+		m.ID = q.Measure
+		v.Demands = append(v.Demands, demand{q, m})
+	}
+	b, err := json.MarshalIndent(g.Policy, "", "  ")
+	if err != nil {
+		return page{}, fmt.Errorf("write policy: %w", err)
+	}
+	v.Text = string(b)
+	return page{Data: v}, nil
+}
+
+func groupPath(id string) string { return "/groups/" + url.PathEscape(id) }
+
+// settings reads what a form says of a group beside its policy.
+func settings(r *http.Request) (operator.SetGroup, error) {
+	f := r.PostForm
+	on := func(name string) bool { return f.Get(name) != "" }
+	g := operator.SetGroup{Simulation: on("simulation"), FileKeys: on("file_keys"), TLS12: on("tls12"), SelfSigned: on("legacy_selfsigned"),
+		ThreadX: on("legacy_threadx"), MakerCAs: strings.Fields(f.Get("maker_cas")), IDs: strings.Fields(f.Get("ids"))}
+	for _, limit := range []struct {
+		name string
+		at   *int
+	}{{"messages_per_second", &g.Limits.MessagesPerSecond}, {"bytes_per_second", &g.Limits.BytesPerSecond}, {"burst_seconds", &g.Limits.BurstSeconds},
+		{"max_message_bytes", &g.Limits.MaxMessageBytes}, {"in_flight", &g.Limits.InFlight}} {
+		text := strings.TrimSpace(f.Get(limit.name))
+		if text == "" {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return g, mistyped("%s: %q is not a number.", limit.name, text)
+		}
+		*limit.at = n
+	}
+	return g, nil
+}
+
+// setOf is what sets a group to what it is already.
+func setOf(g operator.Group) (operator.SetGroup, error) {
+	policy, err := json.Marshal(g.Policy)
+	return operator.SetGroup{Policy: policy, Simulation: g.Simulation, FileKeys: g.FileKeys, TLS12: g.TLS12, SelfSigned: g.SelfSigned,
+		ThreadX: g.ThreadX, MakerCAs: g.MakerCAs, IDs: g.IDs, Limits: g.Limits}, err
+}
+
+// setGroup changes a group, if nobody changed it since it was shown.
+func (c *console) setGroup(r *http.Request, id string, g operator.SetGroup) error {
+	return c.ask(r, request{method: http.MethodPut, path: groupAPI(id), body: g, etag: r.PostForm.Get("etag")}, nil)
+}
+
+// addGroup makes a group with a built-in policy. One that exists is not
+// changed by a slip.
+func (c *console) addGroup(r *http.Request) (outcome, error) {
+	id := strings.TrimSpace(r.PostForm.Get("id"))
+	if id == "" {
+		return outcome{}, mistyped("Name the group.")
+	}
+	if _, _, err := c.group(r, id); err == nil {
+		return outcome{}, &problem{Status: http.StatusConflict, Detail: fmt.Sprintf("There is a group %q already.", id)}
+	}
+	g, err := settings(r)
+	if err != nil {
+		return outcome{}, err
+	}
+	g.PolicyName = r.PostForm.Get("policy_name")
+	return outcome{to: groupPath(id), done: "added"}, c.setGroup(r, id, g)
+}
+
+// typedPolicy reads a policy from its field: JSON.
+func typedPolicy(r *http.Request) (json.RawMessage, error) {
+	text := strings.TrimSpace(r.PostForm.Get("policy"))
+	if text == "" {
+		return nil, mistyped("There is no policy.")
+	}
+	return object(r, "policy", "The policy")
+}
+
+// checkPolicy shows what a policy would do, without setting it.
+func (c *console) checkPolicy(r *http.Request) (outcome, error) {
+	policy, err := typedPolicy(r)
+	if err != nil {
+		return outcome{}, err
+	}
+	g, _, err := c.group(r, r.PathValue("id"))
+	if err != nil {
+		return outcome{}, err
+	}
+	var out operator.PolicyEffect
+	err = c.ask(r, request{method: http.MethodPost, path: "/v1/policies/check", body: operator.PolicyCheck{Group: g.ID, Policy: policy}}, &out)
+	return outcome{result: out}, err
+}
+
+func (c *console) setPolicy(r *http.Request) (outcome, error) {
+	policy, err := typedPolicy(r)
+	if err != nil {
+		return outcome{}, err
+	}
+	g, _, err := c.group(r, r.PathValue("id"))
+	if err != nil {
+		return outcome{}, err
+	}
+	set, err := setOf(g)
+	if err != nil {
+		return outcome{}, err
+	}
+	set.Policy = policy
+	return outcome{to: groupPath(string(g.ID)), done: "set"}, c.setGroup(r, string(g.ID), set)
+}
+
+func (c *console) setSettings(r *http.Request) (outcome, error) {
+	g, _, err := c.group(r, r.PathValue("id"))
+	if err != nil {
+		return outcome{}, err
+	}
+	now, err := setOf(g)
+	if err != nil {
+		return outcome{}, err
+	}
+	set, err := settings(r)
+	set.Policy = now.Policy
+	if err != nil {
+		return outcome{}, err
+	}
+	return outcome{to: groupPath(string(g.ID)), done: "saved"}, c.setGroup(r, string(g.ID), set)
+}
