@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -49,10 +48,7 @@ func (r registry) AddCA(ctx context.Context, by string, in operator.CA) (operato
 
 // Devices implements api.Devices.
 func (r registry) Devices(ctx context.Context, f api.Filter) ([]operator.Device, error) {
-	ds, err := r.Fleet.Devices(ctx, f.Group, f.Status)
-	who := operator.Principal{Groups: f.Groups}
-	ds = slices.DeleteFunc(ds, func(d operator.Device) bool { return d.ID <= f.After || !who.Sees(d.Group) })
-	return ds[:min(len(ds), f.Limit)], err
+	return r.Fleet.Devices(ctx, operator.FleetQuery{Group: f.Group, Status: f.Status, Groups: f.Groups, After: string(f.After), Limit: f.Limit})
 }
 
 // events reads the stream as operators do.
@@ -96,10 +92,10 @@ func (e events) Check(ctx context.Context, q operator.EventQuery) error {
 
 // describe says what hub this is.
 func (h *hub) describe(ctx context.Context) (operator.Hub, error) {
-	ds, err := h.fleet.Devices(ctx, "", "")
+	n, err := h.fleet.Count(ctx)
 	return operator.Hub{Version: h.version, Hosts: h.cfg.Hosts, MQTT: h.at.MQTT, HTTPS: h.at.HTTPS, Legacy: h.at.Legacy,
 		RSARoot: h.rootText(issuer.Modern), OldRoot: h.rootText(issuer.Legacy),
-		Root: string(pki.EncodeCerts(h.issuer.Root())), Scope: string(h.provision.Scope()), Devices: len(ds), Connected: h.fleet.Connected()}, err
+		Root: string(pki.EncodeCerts(h.issuer.Root())), Scope: string(h.provision.Scope()), Devices: n, Connected: h.fleet.Connected()}, err
 }
 
 // serveOperators serves the operator API until ctx ends.

@@ -30,6 +30,9 @@ type Hub struct {
 	Scope     string   `json:"id_scope" doc:"id scope, for devices that provision themselves"`
 	Devices   int      `json:"devices" doc:"registered devices"`
 	Connected int      `json:"connected" doc:"live sessions"`
+
+	Time       time.Time `json:"time" doc:"the hub's clock"`
+	LastBackup time.Time `json:"last_backup,omitzero" doc:"when the newest backup was made; absent: never"`
 }
 
 // Group is a device group and its policy.
@@ -46,11 +49,13 @@ type Group struct {
 	Limits     Limits         `json:"limits,omitzero" doc:"what each of its devices may send"`
 }
 
-// SetGroup makes a group or changes one. Policy is a built-in policy's name or
-// a policy in JSON.
+// SetGroup makes a group or changes one. The policy is a built-in one by its
+// name, or one in JSON or text; of those with a version, only a higher one than
+// the group has replaces it.
 type SetGroup struct {
 	PolicyName string          `json:"policy_name,omitempty" doc:"a built-in policy: standard, bench or lenient"`
 	Policy     json.RawMessage `json:"policy,omitempty" doc:"a policy, in place of a built-in one"`
+	Text       string          `json:"policy_text,omitempty" doc:"a policy in its text form, in place of either"`
 	Simulation bool            `json:"simulation,omitempty" doc:"let software TPMs count as hardware roots"`
 	FileKeys   bool            `json:"file_keys,omitempty" doc:"let devices keep their key in a file"`
 	TLS12      bool            `json:"tls12,omitempty" doc:"allow TLS 1.2 with ECDHE and AEAD"`
@@ -115,6 +120,7 @@ type Device struct {
 	Status      posture.Status    `json:"status"`
 	Reason      string            `json:"reason" doc:"why the status is what it is"`
 	Certificate *Certificate      `json:"certificate" doc:"its newest operational certificate, null where the hub has issued none"`
+	Release     string            `json:"release,omitempty" doc:"name and version of the firmware that it attested"`
 	Born        time.Time         `json:"born,omitzero" doc:"when its birth certificate was issued"`
 	LastSeen    time.Time         `json:"last_seen,omitzero" doc:"when it was last connected"`
 	Connected   bool              `json:"connected" doc:"it has a live session"`

@@ -378,6 +378,7 @@ func (f *Fleet) Accept(ctx context.Context, by, id string, in operator.Accept) e
 	if err := f.cfg.Store.AcceptArrival(ctx, a, r, es); err != nil {
 		return err
 	}
+	f.index.put(OutlineOf(r))
 	f.handOver(ctx)
 	return nil
 }

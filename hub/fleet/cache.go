@@ -40,6 +40,7 @@ func (f *Fleet) write(ctx context.Context, r Record, es []Event) error {
 		return err
 	}
 	f.keep(r)
+	f.index.put(OutlineOf(r))
 	return nil
 }
 

@@ -96,7 +96,7 @@ func (f *Fleet) add(ctx context.Context, r Record) error {
 	if err := f.unclaimed(ctx, r.EK, r.ID, r.By); err != nil {
 		return err
 	}
-	err := f.cfg.Store.AddDevice(ctx, r, []Event{added(r)})
+	err := f.enroll(ctx, r)
 	if fault.Of(err) == fault.Conflict && r.Admits == ByToken {
 		return f.newClaim(ctx, r, err)
 	}
@@ -104,6 +104,15 @@ func (f *Fleet) add(ctx context.Context, r Record) error {
 		return err
 	}
 	f.handOver(ctx)
+	return nil
+}
+
+// enroll writes a new device.
+func (f *Fleet) enroll(ctx context.Context, r Record) error {
+	if err := f.cfg.Store.AddDevice(ctx, r, []Event{added(r)}); err != nil {
+		return err
+	}
+	f.index.put(OutlineOf(r))
 	return nil
 }
 
@@ -172,30 +181,6 @@ func (f *Fleet) DeviceGroup(ctx context.Context, id identity.Device) (identity.G
 	return r.Group, err
 }
 
-// Devices returns the devices of a group (all when empty) that have a status
-// (any when empty), by id.
-func (f *Fleet) Devices(ctx context.Context, group identity.Group, status posture.Status) ([]operator.Device, error) {
-	gs, err := f.cfg.Store.Groups(ctx)
-	if err != nil {
-		return nil, err
-	}
-	byID := make(map[identity.Group]operator.Group, len(gs))
-	for _, g := range gs {
-		byID[g.ID] = g
-	}
-	rs, err := f.cfg.Store.Devices(ctx, group)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]operator.Device, 0, len(rs))
-	for _, r := range rs {
-		if d := f.view(r, byID[r.Group]); status == "" || d.Status == status {
-			out = append(out, d)
-		}
-	}
-	return out, nil
-}
-
 // view decides on a device for whoever looks: what it shows is as of now.
 func (f *Fleet) view(r Record, g operator.Group) operator.Device {
 	now := f.now()
@@ -204,8 +189,8 @@ func (f *Fleet) view(r Record, g operator.Group) operator.Device {
 	d := decide(g.Policy, r, rows, now)
 	out := operator.Device{
 		ID: r.ID, Group: r.Group, Status: posture.StatusOf(facts(r, g.Policy, rows, d, s, isLive)),
-		Reason: strings.Join(reasons(r, d, s, isLive), "; "),
-		Born:   r.Born, LastSeen: r.LastSeen, Connected: isLive, Posture: posture.AsOf(rows, now), Decision: &d,
+		Reason:  strings.Join(reasons(r, d, s, isLive), "; "),
+		Release: r.Release, Born: r.Born, LastSeen: r.LastSeen, Connected: isLive, Posture: posture.AsOf(rows, now), Decision: &d,
 	}
 	if isLive {
 		out.LastSeen = now

@@ -19,7 +19,7 @@ func (f *Fleet) first(ctx context.Context, p pki.Peer) (Record, operator.Group, 
 	}
 	r := newcomer(p, g, by)
 	r.Added = f.now()
-	if err := f.cfg.Store.AddDevice(ctx, r, []Event{added(r)}); err != nil {
+	if err := f.enroll(ctx, r); err != nil {
 		return r, g, err
 	}
 	f.handOver(ctx)

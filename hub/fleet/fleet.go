@@ -88,10 +88,13 @@ type Fleet struct {
 	live      map[identity.Device][]live // in the order in which they were told
 	records   map[identity.Device]Record
 	groups    map[identity.Group]operator.Group
-	cas       []authority // nil: to be read
-	casEpoch  uint64      // counts the changes of authorities
+	gauges    map[identity.Group]*posture.Gauge // of groups
+	cas       []authority                       // nil: to be read
+	casEpoch  uint64                            // counts the changes of authorities
 	strangers strangers
 	refused   refused
+
+	index index // its own lock may be taken under mu, not the other way round
 }
 
 // live is a session that is open now. A device has more than one for a moment,
@@ -113,7 +116,8 @@ func New(cfg Config) (*Fleet, error) {
 		cfg.Now = time.Now
 	}
 	cfg.Store = stamped{cfg.Store}
-	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device][]live), records: make(map[identity.Device]Record), groups: make(map[identity.Group]operator.Group)}, nil
+	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device][]live), records: make(map[identity.Device]Record), groups: make(map[identity.Group]operator.Group),
+		gauges: make(map[identity.Group]*posture.Gauge)}, nil
 }
 
 // Recheck is how often the devices with a session are decided on again: time
@@ -131,6 +135,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 			if err := f.recheck(ctx, id); err != nil && ctx.Err() == nil {
 				f.log.ErrorContext(ctx, "recheck", "device", id, "err", err)
 			}
+		}
+		if err := f.warm(ctx); err != nil && ctx.Err() == nil {
+			f.log.ErrorContext(ctx, "look through the fleet", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -206,6 +213,7 @@ func (f *Fleet) enter(id identity.Device, s live) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.live[id] = append(f.live[id], s)
+	f.index.sessions(id, f.live[id])
 }
 
 // keyed is a mutex per device. The zero value is ready.

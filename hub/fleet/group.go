@@ -15,6 +15,7 @@ import (
 	"holdfast/operator"
 	"holdfast/pki"
 	"holdfast/posture"
+	"holdfast/posture/policy"
 )
 
 // The limits of a group and of the registered authorities.
@@ -45,6 +46,7 @@ func (f *Fleet) group(ctx context.Context, id identity.Group) (operator.Group, e
 	}
 	for _, g := range gs {
 		if g.ID == id {
+			g.Policy = f.bound(ctx, g)
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			if now, ok := f.groups[id]; ok {
@@ -57,12 +59,24 @@ func (f *Fleet) group(ctx context.Context, id identity.Group) (operator.Group, e
 	return operator.Group{}, fault.New(fault.NotFound, "there is no group %q", id)
 }
 
+// bound compiles the conditions of a group's policy. One that was accepted once
+// and does not compile any more leaves its conditions unmet.
+func (f *Fleet) bound(ctx context.Context, g operator.Group) posture.Policy {
+	p, err := policy.Bind(g.Policy)
+	if err != nil {
+		f.log.ErrorContext(ctx, "conditions of a policy", "group", g.ID, "err", err)
+		return g.Policy
+	}
+	return p
+}
+
 // remember keeps a group in memory: each decision needs one, and only SetGroup
 // changes them. What is remembered is never changed itself.
 func (f *Fleet) remember(g operator.Group) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.groups[g.ID] = g
+	delete(f.gauges, g.ID)
 }
 
 // SetGroup makes a group or changes one. Without a policy a new group gets the
@@ -95,24 +109,56 @@ func (f *Fleet) SetGroup(ctx context.Context, by string, id identity.Group, s op
 	return g, f.redecide(ctx, id)
 }
 
-// policyOf reads the policy that s asks for.
+// policyOf reads the policy that s asks for, with the version that it gets.
 func policyOf(s operator.SetGroup, old posture.Policy, exists bool) (posture.Policy, error) {
-	var p posture.Policy
-	var err error
+	p, err := newPolicy(s)
 	switch {
-	case s.PolicyName != "" && len(s.Policy) > 0:
-		return p, fault.New(fault.Invalid, "give a policy's name or a policy, not both")
+	case err != nil:
+		return p, err
+	case p.Name == "" && exists:
+		return old, nil
+	case exists:
+		return succeed(p, old)
+	case p.Name == "":
+		if p, err = posture.Builtin(posture.Standard); err != nil {
+			return p, err
+		}
+	}
+	p.Version = max(1, p.Version)
+	return p, nil
+}
+
+// newPolicy reads the policy that s brings, or the zero one.
+func newPolicy(s operator.SetGroup) (p posture.Policy, err error) {
+	switch {
+	case s.PolicyName != "" && (len(s.Policy) > 0 || s.Text != ""), len(s.Policy) > 0 && s.Text != "":
+		return p, fault.New(fault.Invalid, "give a policy's name, a policy or its text, not both")
 	case len(s.Policy) > 0:
-		p, err = posture.ParsePolicy(s.Policy)
+		p, err = policy.Parse(s.Policy)
+	case s.Text != "":
+		p, err = policy.Parse([]byte(s.Text))
 	case s.PolicyName != "":
 		p, err = posture.Builtin(s.PolicyName)
-	case exists:
-		return old, nil
-	default:
-		p, err = posture.Builtin(posture.Standard)
+		p.Version = 0 // it gets the group's next
 	}
 	if err != nil {
 		return p, fault.New(fault.Invalid, "%w", err)
+	}
+	return p, nil
+}
+
+// succeed gives p its version as the successor of old. The versions of a
+// group's policies only go up: what was made from an old copy is refused.
+func succeed(p, old posture.Policy) (posture.Policy, error) {
+	same := p
+	same.Version = old.Version
+	switch {
+	case same.Equal(old) && (p.Version == 0 || p.Version == old.Version):
+		return same, nil // nothing changes
+	case p.Version == 0:
+		p.Version = old.Version + 1
+	case p.Version <= old.Version:
+		return p, fault.New(fault.Conflict, "policy %s has version %d, and the group has version %d: only a higher one replaces it, or one that does not say", p.Name, p.Version, old.Version)
 	}
 	return p, nil
 }
@@ -183,15 +229,23 @@ func overlap(as, bs []string) (a, b string, ok bool) {
 	return "", "", false
 }
 
-// redecide decides again on every device of a group.
+// redecide decides again on every device of a group: first on those that have a
+// session, which may have to be cut down.
 func (f *Fleet) redecide(ctx context.Context, id identity.Group) error {
-	rs, err := f.cfg.Store.Devices(ctx, id)
+	var live, others []identity.Device
+	err := f.each(ctx, func(i *item, _ posture.Status) {
+		if i.live {
+			live = append(live, i.ID)
+		} else {
+			others = append(others, i.ID)
+		}
+	}, func(i *item) bool { return i.Group == id })
 	if err != nil {
 		return err
 	}
-	for _, r := range rs {
-		if err := f.recheck(ctx, r.ID); err != nil {
-			return fmt.Errorf("decide again on %s: %w", r.ID, err)
+	for _, id := range slices.Concat(live, others) {
+		if err := f.recheck(ctx, id); err != nil {
+			return fmt.Errorf("decide again on %s: %w", id, err)
 		}
 	}
 	return nil

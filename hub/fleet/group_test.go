@@ -173,7 +173,7 @@ func TestDevicesAreFiltered(t *testing.T) {
 		{"", "", "bench-01 pump-01 pump-02"}, {"pumps", "", "pump-01 pump-02"}, {"", posture.Offline, "bench-01 pump-02"},
 		{"pumps", posture.Trusted, "pump-01"}, {"lab", "", ""}, {"none", "", ""},
 	} {
-		ds, err := w.Devices(t.Context(), tt.group, tt.status)
+		ds, err := w.Devices(t.Context(), operator.FleetQuery{Group: tt.group, Status: tt.status})
 		w.must(err)
 		var ids []string
 		for _, d := range ds {

@@ -210,6 +210,7 @@ func (f *Fleet) forget(id identity.Device, session string) bool {
 	if f.live[id] = slices.Delete(f.live[id], i, i+1); len(f.live[id]) == 0 {
 		delete(f.live, id)
 	}
+	f.index.sessions(id, f.live[id])
 	return true
 }
 

@@ -18,6 +18,7 @@ import (
 type Store interface {
 	GroupStore
 	DeviceStore
+	OutlineStore
 	ArrivalStore
 	Outbox
 }
@@ -38,6 +39,16 @@ type DeviceStore interface {
 	Devices(ctx context.Context, g identity.Group) ([]Record, error) // all groups when g is empty; by id
 	AddDevice(ctx context.Context, r Record, es []Event) error       // Conflict when the id is taken
 	SaveDevice(ctx context.Context, r Record, es []Event) error
+}
+
+// OutlineStore keeps the outline of each device. AddDevice, SaveDevice and
+// AcceptArrival write it with the record.
+type OutlineStore interface {
+	// Outlines calls each with every device; the outline is nil where there is none
+	// that this version of the program can read.
+	Outlines(ctx context.Context, each func(identity.Device, *Outline) error) error
+	// FillOutlines writes outlines for devices that have none.
+	FillOutlines(ctx context.Context, os []Outline) error
 }
 
 // ArrivalStore keeps devices that nothing admits.

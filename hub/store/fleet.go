@@ -74,13 +74,29 @@ const insertDevice = `INSERT INTO fleet_device (doc, id, grp, ek, token) VALUES 
 
 // AddDevice adds a device; an id that is taken is a fault of kind Conflict.
 func (f Fleet) AddDevice(ctx context.Context, r fleet.Record, es []fleet.Event) error {
-	return f.save(ctx, "device "+string(r.ID), r, es, insertDevice, r.ID, r.Group, digest(r.EK), digest(r.Token))
+	return f.saveDevice(ctx, r, es, insertDevice)
 }
 
 // SaveDevice replaces a device.
 func (f Fleet) SaveDevice(ctx context.Context, r fleet.Record, es []fleet.Event) error {
-	return f.save(ctx, "device "+string(r.ID), r, es,
-		`UPDATE fleet_device SET doc = ?1, grp = ?3, ek = ?4, token = ?5 WHERE id = ?2`, r.ID, r.Group, digest(r.EK), digest(r.Token))
+	return f.saveDevice(ctx, r, es, `UPDATE fleet_device SET doc = ?1, grp = ?3, ek = ?4, token = ?5 WHERE id = ?2`)
+}
+
+// saveDevice writes a device, its outline and events in one transaction.
+func (f Fleet) saveDevice(ctx context.Context, r fleet.Record, es []fleet.Event, query string) error {
+	return f.s.tx(ctx, func(tx *sql.Tx) error {
+		if err := putDevice(ctx, tx, r, query); err != nil {
+			return err
+		}
+		return putEvents(ctx, tx, es)
+	})
+}
+
+func putDevice(ctx context.Context, tx *sql.Tx, r fleet.Record, query string) error {
+	if err := put(ctx, tx, "device "+string(r.ID), r, query, r.ID, r.Group, digest(r.EK), digest(r.Token)); err != nil {
+		return err
+	}
+	return putOutline(ctx, tx, fleet.OutlineOf(r), "")
 }
 
 // Arrivals returns what nothing admits, the newest first.
@@ -104,7 +120,7 @@ func (f Fleet) SaveArrival(ctx context.Context, a fleet.Arrival, es []fleet.Even
 // AcceptArrival adds a device and marks its arrival.
 func (f Fleet) AcceptArrival(ctx context.Context, a fleet.Arrival, r fleet.Record, es []fleet.Event) error {
 	return f.s.tx(ctx, func(tx *sql.Tx) error {
-		if err := put(ctx, tx, "device "+string(r.ID), r, insertDevice, r.ID, r.Group, digest(r.EK), digest(r.Token)); err != nil {
+		if err := putDevice(ctx, tx, r, insertDevice); err != nil {
 			return err
 		}
 		if err := put(ctx, tx, "arrival", a, saveArrival, a.EK.String(), a.Last.UnixNano()); err != nil {
