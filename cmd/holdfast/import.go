@@ -105,7 +105,7 @@ func (i *importer) run(ctx context.Context, in io.Reader) error {
 			return nil
 		})
 	}
-	err := errors.Join(work.Wait(), lines.Err())
+	err := errors.Join(work.Wait(), scanned(lines.Err(), n+1))
 	i.report("\n")
 	if err != nil {
 		return fmt.Errorf("import, after line %d: %w", n, err)
@@ -114,6 +114,14 @@ func (i *importer) run(ctx context.Context, in io.Reader) error {
 		return fmt.Errorf("%d of %d lines failed", i.failed, i.added+i.known+i.failed)
 	}
 	return nil
+}
+
+// scanned says which line could not be read.
+func scanned(err error, line int) error {
+	if errors.Is(err, bufio.ErrTooLong) {
+		return fmt.Errorf("line %d is longer than %d bytes", line, maxImportLine)
+	}
+	return err
 }
 
 // importLine reads a line. What it does not know is a mistake.

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func TestScripts(t *testing.T) {
 			return addresses(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "stop": stop, "tamper": tamper,
+			"exits": exits, "start": start, "stop": stop, "tamper": tamper, "maker": maker, "signed": signed,
 		},
 	})
 }
@@ -53,12 +54,12 @@ func TestScripts(t *testing.T) {
 var scripts atomic.Uint32
 
 // addresses sets $HOST to a loopback address that no other script has, so that
-// a hub finds its ports free when it is started again, and $MQTT, $HTTPS and
-// $OPERATOR to free ports of it.
+// a hub finds its ports free when it is started again, and $MQTT, $HTTPS,
+// $OPERATOR and $LEGACY to free ports of it.
 func addresses(env *testscript.Env) error {
 	host := fmt.Sprintf("127.77.%d.%d", os.Getpid()%250, scripts.Add(1))
 	env.Setenv("HOST", host)
-	for _, name := range []string{"MQTT", "HTTPS", "OPERATOR"} {
+	for _, name := range []string{"MQTT", "HTTPS", "OPERATOR", "LEGACY"} {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 		if err != nil {
 			return err
@@ -88,8 +89,9 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// running has the hub that a script has started, by its directory.
-var running = map[string]*child.Child{}
+// running has the hub (a *child.Child) that a script has started, by its
+// directory: scripts run side by side.
+var running sync.Map
 
 // start runs the hub in $WORK/hub until stop or the end of the script.
 func start(ts *testscript.TestScript, _ bool, _ []string) {
@@ -101,8 +103,8 @@ func start(ts *testscript.TestScript, _ bool, _ []string) {
 	cmd.Stdout, cmd.Stderr = &log, &log
 	c, err := child.Start(cmd)
 	ts.Check(err)
-	running[dir] = c
-	ts.Defer(func() { c.Kill(); delete(running, dir) })
+	running.Store(dir, c)
+	ts.Defer(func() { c.Kill(); running.Delete(dir) })
 	for deadline := time.Now().Add(patience); ; {
 		conn, err := net.Dial("tcp", ts.Getenv("OPERATOR"))
 		if err == nil {
@@ -122,7 +124,11 @@ func start(ts *testscript.TestScript, _ bool, _ []string) {
 
 // stop ends the hub in order.
 func stop(ts *testscript.TestScript, _ bool, _ []string) {
-	ts.Check(running[ts.MkAbs("hub")].Stop(patience))
+	c, ok := running.Load(ts.MkAbs("hub"))
+	if !ok {
+		ts.Fatalf("no hub runs")
+	}
+	ts.Check(c.(*child.Child).Stop(patience))
 }
 
 // tamper changes the ledger of the stopped hub, as whoever owns its machine
