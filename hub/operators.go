@@ -5,12 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
 	"holdfast/fault"
 	"holdfast/hub/api"
+	"holdfast/hub/console"
 	"holdfast/hub/fleet"
 	"holdfast/hub/issuer"
 	"holdfast/hub/stream"
@@ -113,6 +113,10 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 	apiHandler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
 		References: h.verifier, Twins: h.twins, Methods: h.calls, Messages: h.messages, Enrollments: h.provision, Events: events{h.stream, ctx.Done()}, Ledger: h.journal, Log: h.component("api"),
 		Accounts: h.accounts, Logins: h.accounts, Tokens: h.accounts, Certifier: h.accounts})
-	handler := h.judge(trust, byPath(apiHandler, h.accounts.Handler(), http.NotFoundHandler()))
+	pages, err := console.New(console.Config{API: apiHandler, Log: h.component("console")})
+	if err != nil {
+		return err
+	}
+	handler := h.judge(trust, byPath(apiHandler, h.accounts.Handler(), pages))
 	return serve(ctx, tls.NewListener(newCrowd(l, maxConns, maxPerOrigin), h.refusals.watch(cfg, "operator")), handler, h.component("api"))
 }
