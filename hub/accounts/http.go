@@ -123,13 +123,14 @@ func write(w http.ResponseWriter, v any) error {
 
 // me is who asks.
 type me struct {
-	Account  string           `json:"account"`
-	Role     operator.Role    `json:"role"`
-	Groups   []identity.Group `json:"groups,omitempty"`
-	Via      operator.Via     `json:"via"`
-	Proved   time.Time        `json:"proved,omitzero"`
-	Expires  time.Time        `json:"expires,omitzero"`
-	Passkeys int              `json:"passkeys"`
+	Account  string             `json:"account"`
+	Role     operator.Role      `json:"role"`
+	Groups   []identity.Group   `json:"groups,omitempty"`
+	Via      operator.Via       `json:"via"`
+	Proved   time.Time          `json:"proved,omitzero"`
+	Expires  time.Time          `json:"expires,omitzero"`
+	Passkeys int                `json:"passkeys"`
+	Keys     []operator.Passkey `json:"keys"` // those passkeys
 }
 
 func (a *Accounts) me(w http.ResponseWriter, r *http.Request) error {
@@ -141,7 +142,11 @@ func (a *Accounts) me(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return write(w, me{Account: p.Name, Role: p.Role, Groups: p.Groups, Via: p.Via, Proved: p.Proved, Expires: p.Until, Passkeys: len(keys)})
+	m := me{Account: p.Name, Role: p.Role, Groups: p.Groups, Via: p.Via, Proved: p.Proved, Expires: p.Until, Passkeys: len(keys), Keys: []operator.Passkey{}}
+	for _, k := range keys {
+		m.Keys = append(m.Keys, k.Passkey)
+	}
+	return write(w, m)
 }
 
 // errNobody refuses a request that nobody is known to have made.
