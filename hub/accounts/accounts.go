@@ -111,6 +111,9 @@ type Accounts struct {
 
 	web        *webauthn.WebAuthn // nil: this hub can have no passkeys
 	ceremonies *pending[ceremony] // by challenge
+
+	provider *provider         // nil: none
+	journeys *pending[journey] // by state
 }
 
 // New returns the accounts of a hub.
@@ -135,7 +138,7 @@ func New(cfg Config) (*Accounts, error) {
 		return nil, fmt.Errorf("passkeys: %w", err)
 	}
 	return &Accounts{
-		cfg: cfg, web: web, ceremonies: newPending[ceremony](),
+		cfg: cfg, web: web, ceremonies: newPending[ceremony](), provider: newProvider(cfg), journeys: newPending[journey](),
 		byAddress: ratelimit.New(ratelimit.Config{Every: 6 * time.Second, Burst: 20, Keys: 4096}),
 		badTokens: ratelimit.New(ratelimit.Config{Every: time.Second, Burst: 60, Keys: 4096}),
 		byAccount: ratelimit.New(ratelimit.Config{Every: 30 * time.Second, Burst: 20, Keys: 4096}),

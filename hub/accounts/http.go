@@ -36,6 +36,8 @@ func (a *Accounts) Handler() http.Handler {
 		"POST /auth/passkey/register/begin":  a.withPasskeys(a.beginRegistration),
 		"POST /auth/passkey/register/finish": a.withPasskeys(a.finishRegistration),
 		"DELETE /auth/passkey/{id}":          a.removePasskey,
+		"GET /auth/oidc/start":               a.asPage(a.withProvider(a.startOIDC)),
+		"GET /auth/oidc/callback":            a.asPage(a.attempt(a.withProvider(a.finishOIDC))),
 		"POST /auth/logout":                  a.logout,
 		"GET /auth/me":                       a.me,
 		"GET /auth/ways":                     a.ways,
@@ -57,8 +59,25 @@ func (a *Accounts) answer(do func(http.ResponseWriter, *http.Request) error) htt
 	}
 }
 
+// asPage turns an error into a page: who follows a link reads no problem.
+func (a *Accounts) asPage(do func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		err := do(w, r)
+		if err == nil {
+			return nil
+		}
+		a.cfg.Log.WarnContext(r.Context(), "request refused", "path", r.URL.Path, "remote", r.RemoteAddr, "err", err)
+		return page(w, details(w, err).Status, "Not logged in", fault.Public(err), "/login")
+	}
+}
+
 // Problem answers a request with an error of this package.
 func (a *Accounts) Problem(w http.ResponseWriter, r *http.Request, err error) {
+	httpfault.Problem(w, a.cfg.Log, details(w, err), err, "path", r.URL.Path, "remote", r.RemoteAddr)
+}
+
+// details are the status and type of an error, and the header that goes with it.
+func details(w http.ResponseWriter, err error) httpfault.Details {
 	d := httpfault.Details{Status: httpfault.Status(fault.Of(err))}
 	if e, ok := errors.AsType[*waitError](err); ok {
 		d.Status = http.StatusTooManyRequests
@@ -70,7 +89,7 @@ func (a *Accounts) Problem(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, operator.ErrStepUp) {
 		d.Type = StepUpProblem
 	}
-	httpfault.Problem(w, a.cfg.Log, d, err, "path", r.URL.Path, "remote", r.RemoteAddr)
+	return d
 }
 
 // attempt bounds how often an address tries to log in, and tells of each that
@@ -168,5 +187,9 @@ type ways struct {
 }
 
 func (a *Accounts) ways(w http.ResponseWriter, _ *http.Request) error {
-	return write(w, ways{Passkey: a.web != nil})
+	v := ways{Passkey: a.web != nil}
+	if a.provider != nil {
+		v.OIDC = a.provider.cfg.Name
+	}
+	return write(w, v)
 }
