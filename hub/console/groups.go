@@ -8,9 +8,11 @@ import (
 	"strconv"
 	"strings"
 
+	"holdfast/identity"
 	"holdfast/measure"
 	"holdfast/operator"
 	"holdfast/posture"
+	"holdfast/posture/policy"
 )
 
 func (c *console) groupRoutes(mux *http.ServeMux) {
@@ -68,11 +70,9 @@ func (c *console) groupPage(r *http.Request) (page, error) {
 		m.ID = q.Measure
 		v.Demands = append(v.Demands, demand{q, m})
 	}
-	b, err := json.MarshalIndent(g.Policy, "", "  ")
-	if err != nil {
-		return page{}, fmt.Errorf("write policy: %w", err)
-	}
-	v.Text = string(b)
+	text := g.Policy
+	text.Version = 0 // what is set gets the next
+	v.Text = policy.Print(text)
 	return page{Data: v}, nil
 }
 
@@ -102,13 +102,6 @@ func settings(r *http.Request) (operator.SetGroup, error) {
 	return g, nil
 }
 
-// setOf is what sets a group to what it is already.
-func setOf(g operator.Group) (operator.SetGroup, error) {
-	policy, err := json.Marshal(g.Policy)
-	return operator.SetGroup{Policy: policy, Simulation: g.Simulation, FileKeys: g.FileKeys, TLS12: g.TLS12, SelfSigned: g.SelfSigned,
-		ThreadX: g.ThreadX, MakerCAs: g.MakerCAs, IDs: g.IDs, Limits: g.Limits}, err
-}
-
 // setGroup changes a group, if nobody changed it since it was shown.
 func (c *console) setGroup(r *http.Request, id string, g operator.SetGroup) error {
 	return c.ask(r, request{method: http.MethodPut, path: groupAPI(id), body: g, etag: r.PostForm.Get("etag")}, nil)
@@ -132,32 +125,30 @@ func (c *console) addGroup(r *http.Request) (outcome, error) {
 	return outcome{to: groupPath(id), done: "added"}, c.setGroup(r, id, g)
 }
 
-// typedPolicy reads a policy from its field: JSON.
-func typedPolicy(r *http.Request) (json.RawMessage, error) {
-	text := strings.TrimSpace(r.PostForm.Get("policy"))
-	if text == "" {
-		return nil, mistyped("There is no policy.")
+// typedPolicy reads a policy from its field.
+func typedPolicy(r *http.Request) (string, error) {
+	text := r.PostForm.Get("policy")
+	if strings.TrimSpace(text) == "" {
+		return "", mistyped("There is no policy.")
 	}
-	return object(r, "policy", "The policy")
+	return text, nil
 }
 
 // checkPolicy shows what a policy would do, without setting it.
 func (c *console) checkPolicy(r *http.Request) (outcome, error) {
-	policy, err := typedPolicy(r)
+	text, err := typedPolicy(r)
 	if err != nil {
 		return outcome{}, err
 	}
-	g, _, err := c.group(r, r.PathValue("id"))
-	if err != nil {
-		return outcome{}, err
-	}
+	in := operator.PolicyCheck{Group: identity.Group(r.PathValue("id")), Text: text}
 	var out operator.PolicyEffect
-	err = c.ask(r, request{method: http.MethodPost, path: "/v1/policies/check", body: operator.PolicyCheck{Group: g.ID, Policy: policy}}, &out)
+	err = c.ask(r, request{method: http.MethodPost, path: "/v1/policies/check", body: in}, &out)
 	return outcome{result: out}, err
 }
 
+// setPolicy sets a policy; the rest of the group stays as it is.
 func (c *console) setPolicy(r *http.Request) (outcome, error) {
-	policy, err := typedPolicy(r)
+	text, err := typedPolicy(r)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -165,27 +156,17 @@ func (c *console) setPolicy(r *http.Request) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	set, err := setOf(g)
-	if err != nil {
-		return outcome{}, err
-	}
-	set.Policy = policy
+	set := operator.SetGroup{Text: text, Simulation: g.Simulation, FileKeys: g.FileKeys, TLS12: g.TLS12, SelfSigned: g.SelfSigned,
+		ThreadX: g.ThreadX, MakerCAs: g.MakerCAs, IDs: g.IDs, Limits: g.Limits}
 	return outcome{to: groupPath(string(g.ID)), done: "set"}, c.setGroup(r, string(g.ID), set)
 }
 
+// setSettings sets the rest of a group; its policy stays as it is.
 func (c *console) setSettings(r *http.Request) (outcome, error) {
-	g, _, err := c.group(r, r.PathValue("id"))
-	if err != nil {
-		return outcome{}, err
-	}
-	now, err := setOf(g)
-	if err != nil {
-		return outcome{}, err
-	}
 	set, err := settings(r)
-	set.Policy = now.Policy
 	if err != nil {
 		return outcome{}, err
 	}
-	return outcome{to: groupPath(string(g.ID)), done: "saved"}, c.setGroup(r, string(g.ID), set)
+	id := r.PathValue("id")
+	return outcome{to: groupPath(id), done: "saved"}, c.setGroup(r, id, set)
 }

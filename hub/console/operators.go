@@ -45,12 +45,12 @@ func (c *console) operators(r *http.Request) (page, error) {
 	return page{Data: operatorsView{as, partOf[[]operator.Login](c, r, "/v1/logins"), partOf[[]operator.Token](c, r, "/v1/tokens"), gs}, Live: changes}, err
 }
 
-// accountView is who asks: its passkeys, sessions and tokens.
+// accountView is who asks, and its sessions and tokens. Passkeys are with the
+// login (/auth), where the script finds them.
 type accountView struct {
-	Me      operator.Me
-	Account part[operator.Account]
-	Logins  part[[]operator.Login]
-	Tokens  part[[]operator.Token]
+	Me     operator.Me
+	Logins part[[]operator.Login]
+	Tokens part[[]operator.Token]
 }
 
 func (c *console) account(r *http.Request) (page, error) {
@@ -58,7 +58,7 @@ func (c *console) account(r *http.Request) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	v := accountView{Me: me, Account: partOf[operator.Account](c, r, "/v1/accounts/"+url.PathEscape(me.Name)),
+	v := accountView{Me: me,
 		Logins: partOf[[]operator.Login](c, r, "/v1/logins"), Tokens: partOf[[]operator.Token](c, r, "/v1/tokens")}
 	v.Logins.Value = own(v.Logins.Value, me.Name, func(l operator.Login) string { return l.Account })
 	v.Tokens.Value = own(v.Tokens.Value, me.Name, func(t operator.Token) string { return t.Account })

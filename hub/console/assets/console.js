@@ -119,7 +119,7 @@
     const card = $("[data-login]"), state = $("#login-state"), refused = $("#login-refused");
     if (!card) return;
     const go = () => location.replace(card.dataset.next);
-    const secret = new URLSearchParams(location.hash.slice(1)).get("secret") || location.hash.slice(1);
+    const secret = location.hash.slice(1);
     if (secret) {
       history.replaceState(null, "", location.pathname + location.search);
       state.textContent = "Using the link…";
@@ -162,15 +162,35 @@
       e.preventDefault();
       const button = $("button", add);
       button.disabled = true;
-      try { await proven(() => register($("input[name=name]", add).value)); location.reload(); } catch (why) { refuse($(".refused", add), why); button.disabled = false; }
+      const name = $("input[name=name]", add), refused = $(".refused", add);
+      refused.hidden = true;
+      try { await proven(() => register(name.value)); name.value = ""; say("The passkey is added."); await keys(); } catch (why) { refuse(refused, why); }
+      button.disabled = false;
     });
-    for (const b of all("[data-drop-passkey]")) {
-      b.hidden = false;
-      b.addEventListener("click", async () => {
+    keys();
+  }
+  // keys lists one's passkeys.
+  async function keys() {
+    const list = $("#passkeys"), refused = $("#add-passkey .refused");
+    let mine = [];
+    try { mine = (await ask("GET", "/auth/me")).keys || []; } catch (why) { refuse(refused, why); return; }
+    list.replaceChildren(...mine.map((k) => {
+      const item = document.createElement("li"), name = document.createElement("b"), used = document.createElement("span"), drop = document.createElement("button");
+      name.textContent = k.name;
+      used.textContent = "added " + span((Date.now() - Date.parse(k.created)) / 1000) + " ago";
+      used.className = "sub";
+      drop.type = "button";
+      drop.textContent = "Remove";
+      drop.setAttribute("aria-label", "Remove the passkey " + k.name);
+      drop.addEventListener("click", async () => {
         if (!confirm("Remove this passkey? It then opens nothing here.")) return;
-        try { await proven(() => ask("DELETE", "/auth/passkey/" + encodeURIComponent(b.dataset.dropPasskey))); location.reload(); } catch (why) { refuse($(".refused", add), why); }
+        try { await proven(() => ask("DELETE", "/auth/passkey/" + encodeURIComponent(k.id))); keys(); say("The passkey is removed."); } catch (why) { refuse(refused, why); }
       });
-    }
+      item.append(name, used, drop);
+      return item;
+    }));
+    list.hidden = mine.length === 0;
+    $("#no-passkeys").hidden = mine.length > 0;
   }
 
   // Live changes. Events say that something changed; the page is fetched anew and
