@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"holdfast/appraise"
 	"holdfast/birth"
@@ -11,7 +12,6 @@ import (
 	"holdfast/hub/verifier"
 	"holdfast/identity"
 	"holdfast/measure"
-	"holdfast/posture"
 )
 
 // attesters is the registry as the verifier asks it.
@@ -38,11 +38,21 @@ func (a attesters) Attester(ctx context.Context, id identity.Device) (verifier.A
 }
 
 // Report implements verifier.Reporter.
-func (a attesters) Report(ctx context.Context, id identity.Device, rows []measure.Row, _ appraise.Facts) error {
-	if _, err := a.fleet.Report(ctx, id, posture.Attestation, rows); err != nil {
+func (a attesters) Report(ctx context.Context, id identity.Device, rows []measure.Row, facts appraise.Facts) error {
+	if _, err := a.fleet.Appraised(ctx, id, release(facts), rows); err != nil {
 		return fmt.Errorf("report appraisal of %s: %w", id, err)
 	}
 	return nil
+}
+
+// release is name and version of the firmware that runs, as the Reference Value
+// of its digest calls it.
+func release(f appraise.Facts) string {
+	c, ok := f.Firmware()
+	if !ok {
+		return ""
+	}
+	return strings.TrimSpace(c.Name + " " + c.Version)
 }
 
 func (h *hub) buildVerifier() error {

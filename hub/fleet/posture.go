@@ -28,11 +28,28 @@ func (f *Fleet) Report(ctx context.Context, id identity.Device, s posture.Source
 	if err := checkRows(rows); err != nil {
 		return posture.Decision{}, err
 	}
+	return f.report(ctx, id, func(r *Record) { replace(r, s, rows) })
+}
+
+// Appraised is Report of an appraisal, with name and version of the firmware
+// that it found: empty where there is none that a Reference Value names, or the
+// evidence did not verify.
+func (f *Fleet) Appraised(ctx context.Context, id identity.Device, release string, rows []measure.Row) (posture.Decision, error) {
+	if err := checkRows(rows); err != nil {
+		return posture.Decision{}, err
+	}
+	return f.report(ctx, id, func(r *Record) {
+		r.Release = release
+		replace(r, posture.Attestation, rows)
+	})
+}
+
+func (f *Fleet) report(ctx context.Context, id identity.Device, take func(*Record)) (posture.Decision, error) {
 	report, err := f.change(ctx, id, func(r *Record, _ operator.Group) ([]Event, error) {
 		if r.Revoked != nil {
 			return nil, fault.New(fault.Denied, "device %s is revoked", id)
 		}
-		replace(r, s, rows)
+		take(r)
 		return nil, nil
 	})
 	return report.Decision, err
