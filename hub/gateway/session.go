@@ -80,6 +80,8 @@ type Session struct {
 	unacked window
 	out     []byte // packets that wait to be written
 	work    *work
+
+	wire sync.Mutex // held while packets are written, so that a goodbye does not cut into one
 }
 
 // ID returns the opaque id of the session. It is random and never used twice,
@@ -201,7 +203,9 @@ func (s *Session) cut(c Cause, err error) bool {
 	}
 	s.g.wg.Go(func() { // Run still waits for s, and with it for this
 		defer s.raw.Close()
-		s.stream.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
+		s.stream.SetWriteDeadline(time.Now().Add(goodbyeTimeout)) // for what is being written too
+		s.wire.Lock()
+		defer s.wire.Unlock()
 		s.stream.Write(last)
 	})
 	return true
@@ -428,18 +432,27 @@ func (s *Session) flush() {
 			s.mu.Unlock()
 			return
 		}
+		s.stream.SetWriteDeadline(time.Now().Add(WriteTimeout)) // before cut can set its own
+		s.wire.Lock()                                           // free: a goodbye takes it once s is closed
 		s.mu.Unlock()
-		s.stream.SetWriteDeadline(time.Now().Add(WriteTimeout))
-		for part := range slices.Chunk(b, maxRecord) {
-			if _, err := s.stream.Write(part); err != nil {
-				cause := Lost
-				if errors.Is(err, os.ErrDeadlineExceeded) {
-					cause = Slow
-				}
-				s.cut(cause, fmt.Errorf("write: %w", err))
-				break
+		err := s.write(b)
+		s.wire.Unlock()
+		if err != nil {
+			cause := Lost
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				cause = Slow
 			}
+			s.cut(cause, fmt.Errorf("write: %w", err))
 		}
 		spare = b
 	}
+}
+
+func (s *Session) write(b []byte) error {
+	for part := range slices.Chunk(b, maxRecord) {
+		if _, err := s.stream.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
