@@ -181,7 +181,7 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 		func() error { return h.buildAccounts(ctx, dir) },
 		func() error { return h.buildFleet() },
 		func() error { return h.buildTwins() },
-		func() error { return h.buildProvision() },
+		func() error { return h.buildProvision(ctx) },
 		func() error { return h.buildVerifier() },
 		func() error { return h.buildEnroll() },
 		func() error { return h.trust.refresh(ctx) },
@@ -244,7 +244,7 @@ func (h *hub) buildFleet() error {
 		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer}, Enrolments: enrolments{h},
 		Log: h.component("fleet"),
 	})
-	h.trust = &anchors{issuer: h.issuer, fleet: h.fleet, pins: h.pinned}
+	h.trust = &anchors{issuer: h.issuer, fleet: h.fleet, pins: h.pinned, naming: h.named}
 	h.logs = newShipments(h.stream, h.fleet, h.component("logs"))
 	return err
 }

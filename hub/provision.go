@@ -27,7 +27,7 @@ const provisioner = "provisioning"
 // azurePort is the port that client libraries know; they may know no other.
 const azurePort = "8883"
 
-func (h *hub) buildProvision() error {
+func (h *hub) buildProvision(ctx context.Context) error {
 	_, port, err := net.SplitHostPort(h.at.MQTT)
 	if err != nil {
 		return err
@@ -40,7 +40,10 @@ func (h *hub) buildProvision() error {
 		Store: h.db.Provision(), Registry: h.fleet, Issuer: operational{h}, Twins: beginnings{h}, Ledger: h.journal,
 		Scope: dps.ScopeOf(identity.Sum(h.issuer.Root().Raw)), Hub: name, Root: h.issuer.Root(), Log: h.component("provision"),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return h.provision.Load(ctx)
 }
 
 // enrolments is asked by the fleet, which is made before the service.
@@ -59,6 +62,22 @@ func (h *hub) pinned(certificate identity.Digest) (identity.Device, bool) {
 	return id, err == nil
 }
 
+// named is what the device listeners ask of a certificate that is not the hub's.
+func (h *hub) named(p pki.Peer) (identity.Device, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), gateway.AdmitTimeout) // crypto/tls hands none down
+	defer cancel()
+	return h.provision.Name(ctx, p)
+}
+
+// whose is what the gateway asks of a certificate that TLS has accepted.
+func (h *hub) whose(chain []*x509.Certificate) (d identity.Device, registration string, err error) {
+	who, err := h.trust.current().Verify(chain, time.Now())
+	if err != nil {
+		return "", "", fault.Hide(fault.Denied, "the certificate is not accepted", err)
+	}
+	return who.Device, string(h.provision.RegistrationOf(who)), nil
+}
+
 // operational issues certificates as EST does, by the same gate.
 type operational struct{ h *hub }
 
@@ -68,7 +87,7 @@ func (o operational) Issue(ctx context.Context, p pki.Peer, key identity.Digest,
 	if err != nil {
 		return nil, err
 	}
-	return o.h.issuer.IssueOperational(ctx, p.Device, csr, life)
+	return o.h.issuer.IssueRegistered(ctx, p.Device, identity.Device(o.h.provision.RegistrationOf(p)), csr, life)
 }
 
 // Held implements provision.Issuer.

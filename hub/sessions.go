@@ -27,6 +27,7 @@ type anchors struct {
 	issuer *issuer.Issuer
 	fleet  *fleet.Fleet
 	pins   pki.Pins
+	naming pki.Naming
 	trust  atomic.Pointer[pki.Trust]
 }
 
@@ -40,7 +41,7 @@ func (a *anchors) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.trust.Store(t.Pin(a.pins))
+	a.trust.Store(t.Pin(a.pins).Name(a.naming))
 	return nil
 }
 
@@ -148,7 +149,7 @@ func (h *hub) buildGateway(ls *listeners) error {
 		return err
 	}
 	h.gateway, err = gateway.New(gateway.Config{
-		Listener: ls.mqtt, TLS: cfg, Doors: doors, Admitter: h, Telemetry: h.stream, Logs: h.logs, Requests: h, Methods: h, Sessions: h.db.Sessions(), Observer: h, Log: h.component("gateway"),
+		Listener: ls.mqtt, TLS: cfg, Doors: doors, Admitter: h, Telemetry: h.stream, Logs: h.logs, Requests: h, Methods: h, Sessions: h.db.Sessions(), Observer: h, Whose: h.whose, Log: h.component("gateway"),
 	})
 	return err
 }

@@ -23,9 +23,12 @@ const (
 // device that no enrolment mentions is taken by its group's own maker's CAs and
 // ids.
 type Enrollment struct {
-	Kind  string         `json:"kind" enum:"individual,group" doc:"one device, or all whose ids fit"`
-	ID    string         `json:"id" doc:"registration id, which is the device's id, or the name of an enrolment for many"`
-	Group identity.Group `json:"group" doc:"the group its devices come into"`
+	Kind string `json:"kind" enum:"individual,group" doc:"one device, or all whose ids fit"`
+	ID   string `json:"id" doc:"registration id, which is the device's id unless device says otherwise, or the name of an enrolment for many"`
+	// Device may differ from the registration id, which the certificate has as its
+	// common name. It needs MakerCA or Certificates: one certificate, one device.
+	Device identity.Device `json:"device,omitempty" doc:"of an individual enrolment: the id that the device has on the hub; default the registration id"`
+	Group  identity.Group  `json:"group" doc:"the group its devices come into"`
 	// MakerCA may be left out of an individual enrolment: then any of the
 	// group's CAs, or the certificates listed, say who the device is.
 	MakerCA string `json:"maker_ca,omitempty" doc:"the maker's CA that certifies its devices"`

@@ -7,9 +7,9 @@ import (
 	"holdfast/identity"
 )
 
-// Pins says whose a self-signed certificate is, by the SHA-256 of its DER.
-// ok is false where it is nobody's.
-type Pins func(certificate identity.Digest) (device identity.Device, ok bool)
+// Pins says what name a self-signed certificate has to have, by the SHA-256 of
+// its DER. ok is false where it is nobody's.
+type Pins func(certificate identity.Digest) (name identity.Device, ok bool)
 
 // Pin makes t accept self-signed certificates that pins knows, and returns t.
 // They are asked for anew each time, so that a pin that is taken back opens

@@ -32,6 +32,7 @@ type Anchor struct {
 type Trust struct {
 	anchors []anchor
 	pins    Pins
+	naming  Naming
 
 	mu       sync.Mutex
 	verified map[[sha256.Size]byte]verdict
@@ -52,7 +53,7 @@ type verdict struct {
 type Peer struct {
 	Class    Class
 	Name     string          // the CN: the device's id, or the operator's name
-	Device   identity.Device // empty for operators
+	Device   identity.Device // the CN, or as the Naming of the Trust says; empty for operators
 	Key      identity.Digest // of the public key, as identity.KeyDigest
 	Serial   string          // as SerialText
 	NotAfter time.Time       // when the certificate ends
@@ -76,10 +77,8 @@ func NewTrust(anchors ...Anchor) (*Trust, error) {
 	return t, nil
 }
 
-// Verify says who presented chain, the leaf first, or refuses it with a
-// [*Refusal] naming the rule. The class is that of the anchor whose signature
-// verifies, never what the certificate says of itself.
-func (t *Trust) Verify(chain []*x509.Certificate, now time.Time) (Peer, error) {
+// verify is Verify but for the Naming.
+func (t *Trust) verify(chain []*x509.Certificate, now time.Time) (Peer, error) {
 	if len(chain) == 0 {
 		return Peer{}, refuseCert(RuleNone, "the peer presented none")
 	}

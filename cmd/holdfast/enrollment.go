@@ -37,17 +37,20 @@ func enrollmentAddCmd() *cobra.Command {
 		Use:   "add ID --group GROUP",
 		Short: "Add an enrolment for one device, or with --ids for many",
 		Long: `Add an enrolment. For one device, ID is its registration id, which is the common
-name of its certificate and the id that it gets. With --ids it is one for many: ID
+name of its certificate and the id that it gets, unless --device gives it another
+one; then --maker-ca or --cert has to say whose certificate it is. With --ids it is one for many: ID
 names it, and it takes every device whose certificate is of the --maker-ca and whose
 id fits. An enrolment for one device beats one for many, and both beat the ids of
 groups. --cert names the one certificate that a device may come with; in a group
 with --legacy-selfsigned it may be a self-signed one.`,
 		Example: `  holdfast enrollment add meter-7 --group meters --tags '{"site":"A"}' --desired '{"interval":5}'
   holdfast enrollment add spares --group spares --maker-ca maker --ids 'spare-*' --reprovision reset
-  holdfast enrollment add gadget-1 --group old --cert gadget-1.pem`,
+  holdfast enrollment add gadget-1 --group old --cert gadget-1.pem
+  holdfast enrollment add SN-4711 --device meter-9 --group meters --maker-ca maker`,
 		Args: nArgs(1),
 	}
 	cmd.Flags().StringVar(&f.group, "group", "", "group that the devices come into (required)")
+	cmd.Flags().StringVar((*string)(&e.Device), "device", "", "id that the device has on the hub, where it is not its registration id")
 	cmd.Flags().StringVar(&e.MakerCA, "maker-ca", "", "the one maker's CA that certifies them")
 	cmd.Flags().StringSliceVar(&e.IDs, "ids", nil, "ids or patterns: an enrolment for many")
 	cmd.Flags().StringSliceVar(&f.certs, "cert", nil, "file with the device's certificate (PEM; twice while it changes)")
@@ -108,6 +111,9 @@ func (f enrollmentFlags) into(e *operator.Enrollment) error {
 func enrollmentSheet(w writer, e operator.Enrollment) {
 	fmt.Fprintf(w, "enrolment\t%s (%s)\ngroup\t%s\nstate\t%s\nknown by\t%s\ncoming again\t%s the twin\n",
 		e.ID, e.Kind, e.Group, enrollmentState(e), knownBy(e), e.Reprovision)
+	if e.Device != "" {
+		fmt.Fprintf(w, "device\t%s\n", e.Device)
+	}
 	if e.Twin != nil {
 		fmt.Fprintf(w, "first tags\t%s\nfirst desired\t%s\n", e.Twin.Tags, e.Twin.Desired)
 	}

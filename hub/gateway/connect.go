@@ -155,7 +155,7 @@ func (g *Gateway) open(ctx context.Context, raw net.Conn, conn *tls.Conn, over s
 	if err != nil {
 		return s.refuse(codecCode(err), fmt.Errorf("read CONNECT: %w", err))
 	}
-	if code, err := s.identify(c, cert); err != nil {
+	if code, err := s.identify(c); err != nil {
 		return s.refuse(code, err)
 	}
 	if !g.reg.add(s, g.cfg.MaxSessions) {
@@ -172,6 +172,7 @@ func (g *Gateway) open(ctx context.Context, raw net.Conn, conn *tls.Conn, over s
 	}
 	g.cfg.Observer.SessionOpened(s)
 	s.in.SetLimit(mqtt.DefaultLimit)
+	s.count()
 	running = true
 	g.wg.Go(func() { s.run(ctx, rest) })
 	return nil
@@ -198,12 +199,19 @@ func (s *Session) readConnect() (*mqtt.Connect, []byte, error) {
 	}
 }
 
-// identify checks that CONNECT names the device that the certificate says.
-func (s *Session) identify(c *mqtt.Connect, cert *x509.Certificate) (mqtt.Code, error) {
+// commonName is the default of Config.Whose.
+func commonName(chain []*x509.Certificate) (identity.Device, string, error) {
+	name := chain[0].Subject.CommonName
+	d, err := identity.ParseDevice(name)
+	return d, name, err
+}
+
+// identify checks that CONNECT names the device whose the certificate is.
+func (s *Session) identify(c *mqtt.Connect) (mqtt.Code, error) {
 	if code, err := s.settings(c); err != nil {
 		return code, err
 	}
-	certified, err := identity.ParseDevice(cert.Subject.CommonName)
+	certified, registration, err := s.g.cfg.Whose(s.chain())
 	if err != nil {
 		return mqtt.RefusedForbidden, fmt.Errorf("certificate names no device: %w", err)
 	}
@@ -214,13 +222,15 @@ func (s *Session) identify(c *mqtt.Connect, cert *x509.Certificate) (mqtt.Code, 
 	switch {
 	case err != nil:
 		return mqtt.RefusedClientID, fmt.Errorf("client id: %w", err)
-	case named != certified && !(registers(c) && strings.EqualFold(string(named), string(certified))):
+	case registers(c) && !strings.EqualFold(string(named), registration):
+		return mqtt.RefusedForbidden, fmt.Errorf("client id %s, but the certificate is of %s", named, registration)
+	case named != certified && !registers(c):
 		return mqtt.RefusedForbidden, fmt.Errorf("client id %s, but the certificate is of %s", named, certified)
 	case c.Password != nil:
 		return mqtt.RefusedForbidden, errors.New("password sent: devices are known by certificate only")
 	}
 	if c.Username != nil {
-		if code, err := s.name(*c.Username, certified); err != nil {
+		if code, err := s.name(*c.Username, certified, registration); err != nil {
 			return code, err
 		}
 	}
@@ -233,15 +243,15 @@ func registers(c *mqtt.Connect) bool { return c.Username != nil && iothub.IsRegi
 
 // name takes in the user name, which says whether the session is with the hub
 // or with DPS. Registration ids are the same in any case of letters.
-func (s *Session) name(username string, certified identity.Device) (mqtt.Code, error) {
+func (s *Session) name(username string, certified identity.Device, registration string) (mqtt.Code, error) {
 	s.username = username
 	if iothub.IsRegistration(username) {
 		r, err := iothub.ParseRegistration(username)
 		switch {
 		case err != nil:
 			return mqtt.RefusedUsername, err
-		case !strings.EqualFold(string(r.ID), string(certified)):
-			return mqtt.RefusedForbidden, fmt.Errorf("registration of %s, but the certificate is of %s", r.ID, certified)
+		case !strings.EqualFold(string(r.ID), registration):
+			return mqtt.RefusedForbidden, fmt.Errorf("registration of %s, but the certificate is of %s", r.ID, registration)
 		}
 		s.register = &r
 		return mqtt.Accepted, nil

@@ -76,8 +76,8 @@ type Peer struct {
 	Door        string              // of Config.Doors that it came through; empty: the main listener
 	Username    string              // of CONNECT, empty when it had none
 	// Registration is the user name of a session with DPS, nil for one with the
-	// hub. Device is then what the maker's certificate says, which may not be
-	// known yet; both ids are the same but for the case of letters.
+	// hub. Device is then whose the certificate is, and may not be known yet; the
+	// id in here is the same but for the case of letters, or as Config.Whose says.
 	Registration *iothub.Registration
 	KeepAlive    time.Duration // after which a silent session is closed
 	Connected    time.Time
@@ -196,6 +196,11 @@ type Config struct {
 	Observer  Observer
 	Log       *slog.Logger
 
+	// Whose says which device a certificate is of that TLS has accepted, and the
+	// registration id by which it names itself to DPS. Default: its common name
+	// is both.
+	Whose func(chain []*x509.Certificate) (d identity.Device, registration string, err error)
+
 	// Limits are what a device may send, where its admission does not say. Zero
 	// fields are those of DefaultLimits.
 	Limits operator.Limits
@@ -253,6 +258,9 @@ func New(cfg Config) (*Gateway, error) {
 		if d.Name == "" || d.Listener == nil || d.TLS == nil || !verifies(d.TLS) {
 			return nil, fmt.Errorf("gateway: door %q has no name, no listener or no TLS that verifies client certificates", d.Name)
 		}
+	}
+	if cfg.Whose == nil {
+		cfg.Whose = commonName
 	}
 	cfg.Limits = effective(cfg.Limits, DefaultLimits)
 	setDefault(&cfg.Slots, 128)

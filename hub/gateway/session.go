@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -124,15 +125,20 @@ func (s *Session) Mode() access.Mode {
 // Peer returns what is known of the device's connection.
 func (s *Session) Peer() Peer {
 	cs := s.conn.ConnectionState()
-	chain := cs.PeerCertificates
-	if len(cs.VerifiedChains) > 0 {
-		chain = cs.VerifiedChains[0]
-	}
 	return Peer{
-		Session: s.id, Device: s.device, Certificate: cs.PeerCertificates[0], Chain: chain,
+		Session: s.id, Device: s.device, Certificate: cs.PeerCertificates[0], Chain: s.chain(),
 		Remote: s.raw.RemoteAddr().String(), Version: cs.Version, Suite: cs.CipherSuite, Group: cs.CurveID,
 		Door: s.door, Username: s.username, Registration: s.register, KeepAlive: s.silence, Connected: s.opened,
 	}
+}
+
+// chain returns what the peer has shown, as it was verified.
+func (s *Session) chain() []*x509.Certificate {
+	cs := s.conn.ConnectionState()
+	if len(cs.VerifiedChains) > 0 {
+		return cs.VerifiedChains[0]
+	}
+	return cs.PeerCertificates
 }
 
 // Exporter returns the RFC 9266 channel binding of the session's TLS

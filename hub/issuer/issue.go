@@ -45,6 +45,19 @@ func (i *Issuer) operational(ctx context.Context, id identity.Device, req *x509.
 	return i.issue(ctx, pki.Operational, leaf, Issued{Device: id, Lifetime: lifetime, Via: via})
 }
 
+// IssueRegistered is IssueOperational for a device that may call itself by its
+// registration id in csr.
+func (i *Issuer) IssueRegistered(ctx context.Context, id, registration identity.Device, csr []byte, lifetime time.Duration) ([]*x509.Certificate, error) {
+	req, err := checkCSR(csr, id)
+	if err != nil && registration != id {
+		req, err = checkCSR(csr, registration)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return i.operational(ctx, id, req, lifetime, "")
+}
+
 // IssueOperator issues the certificate of an operator who holds key.
 func (i *Issuer) IssueOperator(ctx context.Context, name string, key crypto.PublicKey, lifetime time.Duration) ([]*x509.Certificate, error) {
 	return i.issue(ctx, pki.Operator, pki.OperatorLeaf(name, key, lifetime), Issued{Lifetime: lifetime})

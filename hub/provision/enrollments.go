@@ -59,6 +59,9 @@ func (s *Service) AddEnrollment(ctx context.Context, by string, e operator.Enrol
 	if e.Reprovision == "" {
 		e.Reprovision = operator.Keep
 	}
+	if string(e.Device) == e.ID {
+		e.Device = ""
+	}
 	if err := s.check(ctx, e); err != nil {
 		return e, err
 	}
@@ -97,6 +100,9 @@ func (s *Service) RemoveEnrollment(ctx context.Context, by, kind, id string) err
 	if err := s.cfg.Store.RemoveEnrollment(ctx, kind, key); err != nil {
 		return err
 	}
+	if kind == operator.Individual {
+		s.names.remove(id)
+	}
 	return s.cfg.Ledger.Record(ctx, KindRemove, "", map[string]any{"by": by, "group": e.Group, "kind": kind, "id": id})
 }
 
@@ -105,6 +111,7 @@ func (s *Service) save(ctx context.Context, by, key string, e operator.Enrollmen
 	if err := s.cfg.Store.SaveEnrollment(ctx, key, e); err != nil {
 		return e, err
 	}
+	s.names.set(e)
 	return e, s.cfg.Ledger.Record(ctx, KindEnrollment, "", map[string]any{"by": by, "group": e.Group, "enrollment": e})
 }
 
@@ -146,6 +153,9 @@ func (s *Service) check(ctx context.Context, e operator.Enrollment) error {
 		if err := checkTwin(*e.Twin); err != nil {
 			return err
 		}
+	}
+	if err := s.checkDevice(ctx, e); err != nil {
+		return err
 	}
 	if e.Kind == operator.Individual {
 		return checkIndividual(e, g)

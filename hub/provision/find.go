@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"holdfast/birth"
-	"holdfast/dps"
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/iothub"
@@ -17,7 +16,7 @@ import (
 // NotFound. One for the device alone beats one for many. A certificate that is
 // not the enrolment's is refused: then nothing else speaks of the device.
 func (s *Service) find(ctx context.Context, p pki.Peer) (operator.Enrollment, error) {
-	e, err := s.cfg.Store.Enrollment(ctx, operator.Individual, string(dps.Registration(p.Device).Fold()))
+	e, err := s.cfg.Store.Enrollment(ctx, operator.Individual, string(s.RegistrationOf(p).Fold()))
 	if err == nil {
 		return e, s.owns(ctx, e, p)
 	}
@@ -44,8 +43,8 @@ func (s *Service) find(ctx context.Context, p pki.Peer) (operator.Enrollment, er
 // owns refuses a certificate that is not of the device of an individual
 // enrolment. What the hub itself issued to the device is its own.
 func (s *Service) owns(ctx context.Context, e operator.Enrollment, p pki.Peer) error {
-	if string(p.Device) != e.ID {
-		return fault.New(fault.Denied, "the enrolment is of %s, the certificate of %s", e.ID, p.Device)
+	if id := s.RegistrationOf(p); string(id) != e.ID {
+		return fault.New(fault.Denied, "the enrolment is of %s, the certificate of %s", e.ID, id)
 	}
 	if p.Class != pki.Maker && p.Class != pki.SelfSigned {
 		return nil
@@ -84,8 +83,9 @@ func (s *Service) Enrolled(ctx context.Context, p pki.Peer) (identity.Group, str
 // by names an enrolment in the registry and the ledger.
 func by(e operator.Enrollment) string { return "enrolment " + e.Kind + "/" + e.ID }
 
-// Pinned returns the device whose self-signed certificate has that digest, or
-// a fault of kind NotFound. Whether it may come in its group decides.
+// Pinned returns the name that a self-signed certificate with that digest has to
+// have, or a fault of kind NotFound. Whether its device may come in its group
+// decides.
 func (s *Service) Pinned(ctx context.Context, certificate identity.Digest) (identity.Device, error) {
 	e, err := s.cfg.Store.Pinned(ctx, certificate)
 	if err != nil {

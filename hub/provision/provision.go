@@ -12,6 +12,8 @@
 // Invariants:
 //   - What a device was answered is stored before: it may ask again after a
 //     restart of the hub.
+//   - One certificate is of one device: an enrolment may give a device another id
+//     than its certificate has, and then nobody else comes by either.
 //   - A disabled enrolment keeps a device out that the registry does not know,
 //     also where an enrolment for many, or its group, would let it in.
 package provision
@@ -90,9 +92,10 @@ type Service struct {
 	edits sync.Mutex // one at a time changes enrolments
 	rates rates
 	runs  renewals
+	names *names
 }
 
-// New makes a Service.
+// New makes a Service; Load has to follow.
 func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.Registry == nil || cfg.Issuer == nil || cfg.Twins == nil || cfg.Ledger == nil ||
 		cfg.Scope == "" || cfg.Hub == "" || cfg.Root == nil || cfg.Log == nil {
@@ -101,7 +104,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Service{cfg: cfg, rates: rates{seen: map[identity.Device]int{}}, runs: renewals{running: map[identity.Device]*renewal{}}}, nil
+	return &Service{cfg: cfg, names: newNames(), rates: rates{seen: map[identity.Device]int{}}, runs: renewals{running: map[identity.Device]*renewal{}}}, nil
 }
 
 // Scope returns the id scope of this hub.

@@ -69,7 +69,7 @@ func (s *Service) identify(c Caller) (dps.Registration, error) {
 	if err != nil {
 		return "", iothub.Fail(iothub.CodeArgument, "%w", err)
 	}
-	if c.Peer.Device == "" || !id.Is(dps.Registration(c.Peer.Device)) {
+	if c.Peer.Device == "" || !id.Is(s.RegistrationOf(c.Peer)) {
 		return "", iothub.Fail(iothub.CodeUnauthorized, "the certificate is not of %s", id)
 	}
 	return id, nil
@@ -109,7 +109,7 @@ func (s *Service) begin(ctx context.Context, p pki.Peer, id dps.Registration) (R
 // provision does what a registration asks for. What keeps an enrolled device
 // out ends in a failed registration; who is not enrolled gets an error.
 func (s *Service) provision(ctx context.Context, p pki.Peer, req dps.Request, r *Registration) error {
-	csr, err := checkCSR(req.CSR, p.Device)
+	csr, err := s.checkCSR(req.CSR, p)
 	if err != nil {
 		return err
 	}
@@ -191,12 +191,16 @@ func (r *Registration) fail(err error) {
 	r.Status, r.Code, r.Message = dps.Failed, iothub.CodeOf(err), fault.Public(err)
 }
 
-// checkCSR checks a certificate request where there is one.
-func checkCSR(der []byte, id identity.Device) (*x509.CertificateRequest, error) {
+// checkCSR checks a certificate request where there is one. A device may call
+// itself by its id or by its registration id.
+func (s *Service) checkCSR(der []byte, p pki.Peer) (*x509.CertificateRequest, error) {
 	if der == nil {
 		return nil, nil
 	}
-	csr, err := pki.CheckCSR(der, id)
+	csr, err := pki.CheckCSR(der, p.Device)
+	if id := identity.Device(s.RegistrationOf(p)); err != nil && id != p.Device {
+		csr, err = pki.CheckCSR(der, id)
+	}
 	if err != nil {
 		return nil, iothub.Fail(dps.CodeCSR, "%w", err)
 	}

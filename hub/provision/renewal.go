@@ -75,7 +75,7 @@ func (s *Service) Renew(ctx context.Context, p pki.Peer, rid string, body []byte
 	if p.Class == pki.Birth {
 		return nil, fault.New(fault.Denied, "a birth certificate is renewed by EST")
 	}
-	csr, err := checkCSR(req.CSR, p.Device)
+	csr, err := s.checkCSR(req.CSR, p)
 	if err != nil {
 		return nil, err
 	}

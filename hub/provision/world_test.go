@@ -94,6 +94,7 @@ func (w *world) open() {
 	w.Service, err = provision.New(provision.Config{Store: w.db.Provision(), Registry: w.fleet, Issuer: w.issuer, Twins: w, Ledger: w,
 		Scope: scope, Hub: "hub.example", Root: root.Cert, Log: slog.New(slog.DiscardHandler), Now: w.clock})
 	w.must(err)
+	w.must(w.Load(w.t.Context()))
 }
 
 func (w *world) restart() {
