@@ -15,7 +15,7 @@ RACE        := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 RACED       := ./hub/... ./device/... ./internal/backoff/... ./internal/child/...
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint fmt vet staticcheck tidy gen race fuzz bench soak build clean setup
+.PHONY: help run test check lint fmt vet staticcheck tidy gen race fuzz bench soak build package clean setup
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -72,8 +72,11 @@ BUILT := $(shell git log -1 --format=%cI 2>/dev/null)
 build: ## build bin/holdfast and bin/holdfast-device, stripped
 	go build -trimpath -ldflags "-s -w -X main.built=$(BUILT)" -o bin/ ./cmd/...
 
+package: ## build the Debian packages into dist/
+	scripts/package
+
 setup: ## install what run and test need
 	scripts/setup test
 
 clean: ## remove what was built and the demo's state
-	rm -rf bin var
+	rm -rf bin var dist

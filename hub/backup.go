@@ -42,6 +42,9 @@ const messagesName = "messages"
 // at a time: the file is there already otherwise.
 const copyName = ".backup.db"
 
+// madeName is the file with the time of the newest backup.
+const madeName = ".backup-made"
+
 // source is what a backup is made of.
 type source struct {
 	dir     string
@@ -65,7 +68,7 @@ func Backup(ctx context.Context, dir, version string, w io.Writer) error {
 		return fmt.Errorf("lock state directory %s: %w", dir, err)
 	}
 	defer unlock()
-	h := &hub{cfg: cfg, version: version, log: slog.New(slog.DiscardHandler)}
+	h := &hub{cfg: cfg, version: version, log: slog.New(slog.DiscardHandler), shown: newShown()}
 	if h.db, err = store.Open(ctx, filepath.Join(dir, databaseName)); err != nil {
 		return err
 	}
@@ -122,7 +125,21 @@ func (s source) write(ctx context.Context, w io.Writer) error {
 			return err
 		}
 	}
-	return out.Close()
+	if err := out.Close(); err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(s.dir, madeName), []byte(m.Time.Format(time.RFC3339)), 0o600)
+}
+
+// lastBackup returns when the newest backup of the hub in dir was made; the zero
+// time when none was.
+func lastBackup(dir string) time.Time {
+	b, err := os.ReadFile(filepath.Join(dir, madeName))
+	if err != nil {
+		return time.Time{}
+	}
+	t, _ := time.Parse(time.RFC3339, string(b)) // unreadable is never
+	return t
 }
 
 // files adds all that is in the state directory but for what has its own way

@@ -103,16 +103,34 @@ func New(cfg Config) (*Issuer, error) {
 		cfg: cfg, post: newBatcher(cfg.Store),
 		ca: make(map[pki.Class]*pki.Authority), rsa: make(map[RSA]rsaServers), crls: make(map[pki.Class]crl),
 	}
+	return i, i.open()
+}
+
+// Authorities opens the authorities in dir as New would, and returns their
+// certificates, the root first.
+func Authorities(dir string, secret pki.Secret) ([]*x509.Certificate, error) {
+	i := &Issuer{cfg: Config{Dir: dir, Secret: secret}, ca: make(map[pki.Class]*pki.Authority), rsa: make(map[RSA]rsaServers)}
+	if err := i.open(); err != nil {
+		return nil, err
+	}
+	certs := []*x509.Certificate{i.root}
+	for _, class := range pki.Classes() {
+		certs = append(certs, i.ca[class].Cert)
+	}
+	return certs, nil
+}
+
+func (i *Issuer) open() error {
 	var err error
-	if i.root, err = loadCert(filepath.Join(cfg.Dir, rootFile)); err != nil {
-		return nil, fmt.Errorf("open authorities: %w", err)
+	if i.root, err = loadCert(filepath.Join(i.cfg.Dir, rootFile)); err != nil {
+		return fmt.Errorf("open authorities: %w", err)
 	}
 	for _, class := range pki.Classes() {
 		if i.ca[class], err = i.load(class); err != nil {
-			return nil, fmt.Errorf("open %s authority: %w", class, err)
+			return fmt.Errorf("open %s authority: %w", class, err)
 		}
 	}
-	return i, i.loadRSA()
+	return i.loadRSA()
 }
 
 // load reads one intermediate and checks that certificate, key, class and
