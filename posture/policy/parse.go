@@ -236,7 +236,7 @@ func duration(s string) (posture.Duration, error) {
 		return 0, err
 	}
 	if d <= 0 || time.Duration(d) > posture.MaxLifetime {
-		return 0, fmt.Errorf("duration %q: want more than nothing, and at most %s", s, text(posture.Duration(posture.MaxLifetime)))
+		return 0, fmt.Errorf("duration %q: want more than nothing, and at most %s", s, Text(posture.Duration(posture.MaxLifetime)))
 	}
 	return d, nil
 }

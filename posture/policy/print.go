@@ -56,10 +56,10 @@ func nameCells(p posture.Policy) []string {
 func lifetimeCells(p posture.Policy) []string {
 	var cells []string
 	if p.FullLifetime > 0 {
-		cells = append(cells, kwFull, text(p.FullLifetime))
+		cells = append(cells, kwFull, Text(p.FullLifetime))
 	}
 	if p.ShortLifetime > 0 {
-		cells = append(cells, kwShort, text(p.ShortLifetime))
+		cells = append(cells, kwShort, Text(p.ShortLifetime))
 	}
 	return cells
 }
@@ -67,7 +67,7 @@ func lifetimeCells(p posture.Policy) []string {
 func requireCells(q posture.Requirement) []string {
 	cells := []string{string(q.Measure), string(q.Grade), "", ""}
 	if q.MaxAge > 0 {
-		cells[2] = text(q.MaxAge)
+		cells[2] = Text(q.MaxAge)
 	}
 	if q.GraceUnknown {
 		cells[3] = kwGrace
@@ -79,8 +79,8 @@ func conditionCells(c posture.Condition) []string {
 	return []string{c.When, string(c.Then), strconv.Quote(c.Reason)}
 }
 
-// text is a duration without the units that it has none of: 24h, 1h30m, 90s.
-func text(d posture.Duration) string {
+// Text is a duration without zeros at its end: 24h, 1h30m, 1m30s.
+func Text(d posture.Duration) string {
 	s := time.Duration(d).String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
