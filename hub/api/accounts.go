@@ -22,11 +22,6 @@ func (a *api) registerMe(h huma.API) {
 		})
 }
 
-// ofAccount names an account in a path.
-type ofAccount struct {
-	Name string `path:"name" maxLength:"100" doc:"name of the account"`
-}
-
 func (a *api) registerAccounts(h huma.API) {
 	serve(a, h, op("list-accounts", http.MethodGet, "/v1/accounts", "List accounts"),
 		func(ctx context.Context, _ *struct{}) ([]operator.Account, error) { return a.Accounts.Accounts(ctx) })
@@ -38,7 +33,7 @@ func (a *api) registerAccounts(h huma.API) {
 			return a.Accounts.AddAccount(ctx, in.Body)
 		})
 	type change struct {
-		ofAccount
+		Name string `path:"name" maxLength:"100" doc:"name of the account"`
 		Body operator.Account
 	}
 	serve(a, h, op("change-account", http.MethodPut, "/v1/accounts/{name}", "Change an account's role, groups or subject"),
@@ -46,7 +41,7 @@ func (a *api) registerAccounts(h huma.API) {
 			return a.Accounts.ChangeAccount(ctx, in.Name, in.Body)
 		})
 	type revoke struct {
-		ofAccount
+		Name string `path:"name" maxLength:"100" doc:"name of the account"`
 		Body operator.Act
 	}
 	act(a, h, op("revoke-account", http.MethodPost, "/v1/accounts/{name}/revoke", "Revoke an account and all of its credentials"),
@@ -54,7 +49,7 @@ func (a *api) registerAccounts(h huma.API) {
 			return a.Accounts.RevokeAccount(ctx, in.Name, in.Body.Reason)
 		})
 	type certify struct {
-		ofAccount
+		Name string `path:"name" maxLength:"100" doc:"name of the account"`
 		Body operator.CertifyAccount
 	}
 	serve(a, h, op("certify-account", http.MethodPost, "/v1/accounts/{name}/certificate", "Certify an operator's key"),
