@@ -29,6 +29,8 @@ type Config struct {
 	URL  string                  // as https://hub.example:9443
 	HTTP *http.Client            // with the operator's certificate and the hub's root
 	Head func(ledger.Head) error // sees the signed head of every answer; may refuse it
+	// Token is an API token, in place of a certificate. Empty: none.
+	Token string
 }
 
 // Client calls one hub's operator API. It is safe for concurrent use. Its
@@ -218,6 +220,9 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	req.Header = header
+	if c.cfg.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
+	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"holdfast/fault"
@@ -31,9 +32,10 @@ const headName = "head.json"
 type Profile struct {
 	URL         string `json:"url"`         // of the operator API
 	Root        string `json:"root"`        // file: the hub's root certificate
-	Certificate string `json:"certificate"` // file: the operator's certificate and its issuer
-	Key         string `json:"key"`         // file: its private key
-	LedgerKey   string `json:"ledger_key"`  // file: the public key that verifies ledger heads
+	Certificate string `json:"certificate,omitempty"` // file: the operator's certificate and its issuer
+	Key         string `json:"key,omitempty"`         // file: its private key
+	Token       string `json:"token,omitempty"`       // file: an API token, in place of a certificate and key
+	LedgerKey   string `json:"ledger_key"`            // file: the public key that verifies ledger heads
 
 	dir string
 	pub crypto.PublicKey
@@ -58,7 +60,11 @@ func OpenAt(path, at string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w", path, err)
 	}
-	return New(Config{URL: p.URL, HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}}, Head: p.keep}), nil
+	token, err := p.token()
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: %w", path, err)
+	}
+	return New(Config{URL: p.URL, HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}}, Head: p.keep, Token: token}), nil
 }
 
 // Redirect writes into the profile at path that its hub is at another URL now.
@@ -68,11 +74,7 @@ func Redirect(path, to string) error {
 		return err
 	}
 	p.URL = to
-	b, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(path, append(b, '\n'), 0o600)
+	return p.save(path)
 }
 
 // LoadProfile reads a profile.
@@ -129,8 +131,21 @@ func (p *Profile) tls() (*tls.Config, error) {
 		Certificate: func() (*tls.Certificate, error) { return cert, nil }})
 }
 
-// certificate reads the operator's certificate and key.
+// token reads the API token; empty where the profile has none.
+func (p *Profile) token() (string, error) {
+	if p.Token == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(p.file(p.Token))
+	return strings.TrimSpace(string(b)), err
+}
+
+// certificate reads the operator's certificate and key; nil where the profile
+// has a token in their place.
 func (p *Profile) certificate() (*tls.Certificate, error) {
+	if p.Certificate == "" && p.Token != "" {
+		return nil, nil
+	}
 	b, err := os.ReadFile(p.file(p.Certificate))
 	if err != nil {
 		return nil, err
