@@ -8,20 +8,33 @@ import (
 	"time"
 )
 
+// space is what may still be written, as it was last asked for.
+type space struct {
+	asked time.Time
+	left  int64
+}
+
+// spaceFor is how long an answer to the question for space is good for. What
+// others write meanwhile is little beside Config.MinFree.
+const spaceFor = 100 * time.Millisecond
+
 // checkSpace refuses to fill the disk to its end: the ledger and the rest of
 // the hub's state need room too. The text is that of ENOSPC.
 func (s *Stream) checkSpace(n int) error {
 	if s.cfg.MinFree < 0 || s.cfg.URL != "" {
 		return nil
 	}
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(s.cfg.Dir, &fs); err != nil {
-		return fmt.Errorf("ask for free space: %w", err)
+	if now := time.Now(); now.Sub(s.space.asked) >= spaceFor || s.space.left < int64(n) {
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(s.cfg.Dir, &fs); err != nil {
+			return fmt.Errorf("ask for free space: %w", err)
+		}
+		s.space = space{now, int64(fs.Bavail)*fs.Bsize - s.cfg.MinFree}
 	}
-	free := int64(fs.Bavail) * fs.Bsize
-	if free < s.cfg.MinFree+int64(n) {
-		return fmt.Errorf("%w: %d bytes are free, %d are kept", syscall.ENOSPC, free, s.cfg.MinFree)
+	if s.space.left < int64(n) {
+		return fmt.Errorf("%w: %d bytes are free, %d are kept", syscall.ENOSPC, s.space.left+s.cfg.MinFree, s.cfg.MinFree)
 	}
+	s.space.left -= int64(n)
 	return nil
 }
 

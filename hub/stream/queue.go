@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"holdfast/fault"
 	"holdfast/iothub"
@@ -57,14 +58,18 @@ type queue struct {
 	groups  []*group
 	spare   *group
 	refused error // why nothing is taken at present
+	alarm   bool  // wake is going to be called
 }
 
 func newQueue(limit, group int, log *slog.Logger) *queue {
 	return &queue{limit: limit, group: group, wake: make(chan struct{}, 1), log: log}
 }
 
+// company is how long a patient message waits for others to go with.
+const company = 100 * time.Millisecond
+
 // add encodes m into the last group.
-func (q *queue) add(m *iothub.Message, done func(error)) error {
+func (q *queue) add(m *iothub.Message, patient bool, done func(error)) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refused != nil {
@@ -79,11 +84,27 @@ func (q *queue) add(m *iothub.Message, done func(error)) error {
 	g.done = append(g.done, done)
 	g.kinds.add(m.Kind)
 	q.bytes += len(g.buf) - before
+	switch {
+	case !patient:
+		q.rouse()
+	case !q.alarm:
+		q.alarm = true
+		time.AfterFunc(company, func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.alarm = false
+			q.rouse()
+		})
+	}
+	return nil
+}
+
+// rouse has the committer look.
+func (q *queue) rouse() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // last returns the group that takes n more bytes.

@@ -92,6 +92,44 @@ func (r *remote) connect(name string) (*nats.Conn, error) {
 	return conn, nil
 }
 
+func (r *remote) publisher(timeout time.Duration) (publisher, error) {
+	conn, err := r.connect("publish")
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(conn, jetstream.WithPublishAsyncTimeout(timeout))
+	return &distant{conn, js}, err
+}
+
+// distant publishes to a cluster.
+type distant struct {
+	conn *nats.Conn
+	js   jetstream.JetStream
+}
+
+func (p *distant) publish(b []byte, check func() error) error {
+	ack, err := p.js.PublishAsync(subject, b, jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(checkInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ack.Ok():
+			return nil
+		case err := <-ack.Err():
+			return err
+		case <-tick.C:
+			if err := check(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (p *distant) close() { p.conn.Close() }
+
 func (r *remote) payload() int { return int(r.ping.MaxPayload()) }
 
 func (r *remote) writeErr() error {

@@ -20,16 +20,26 @@ const (
 	subject      = "messages"
 	maxPayload   = 8 << 20
 	startTimeout = time.Minute // recovery reads the last blocks
+	never        = 100 * 365 * 24 * time.Hour
 )
 
 // servers is where the stream is kept: in this process, or elsewhere.
 type servers interface {
 	connect(name string) (*nats.Conn, error)
+	publisher(timeout time.Duration) (publisher, error)
 	payload() int         // bytes of the largest message
 	writeErr() error      // why nothing is stored now, as far as is known
 	reopen() error        // brings storing back after a commit failed; an error: not yet
 	lasts(err error) bool // a commit that failed so will not work later either
 	stop()
+}
+
+// publisher stores one message after another.
+type publisher interface {
+	// publish returns nil once b is on disk. While it waits, it asks check every
+	// checkInterval, and stops at an error.
+	publish(b []byte, check func() error) error
+	close()
 }
 
 // node is the embedded NATS server. It has no listener of any kind: the only
@@ -64,6 +74,10 @@ func startNode(cfg Config) (*node, error) {
 		JetStreamMaxStore:  store.MaxStore,
 		SyncAlways:         store.SyncAlways,
 		SyncInterval:       2 * time.Minute,
+
+		// Nobody at the other end of a connection inside this process goes
+		// missing, and a pipe does not listen while nothing is on its way.
+		PingInterval: never, DisableShortFirstPing: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make embedded NATS: %w", err)
@@ -93,6 +107,14 @@ func (n *node) connect(name string) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect %s to embedded NATS: %w", name, err)
 	}
 	return conn, nil
+}
+
+func (n *node) publisher(timeout time.Duration) (publisher, error) {
+	p := &pipe{dial: n.srv.InProcessConn, timeout: timeout}
+	if err := p.open(); err != nil {
+		return nil, fmt.Errorf("connect publisher to embedded NATS: %w", err)
+	}
+	return p, nil
 }
 
 // writeErr returns why the store takes no more writes. JetStream does not

@@ -93,12 +93,14 @@ type Stream struct {
 	queue   *queue
 	bus     *Bus
 	dir     *dirSync // nil: not our disk
+	space   space    // of who commits
 	readers readers
 	running atomic.Bool
 	stats   *Stats
 
-	publish, read     *nats.Conn
-	publisher, reader jetstream.JetStream
+	publisher publisher
+	read      *nats.Conn
+	reader    jetstream.JetStream
 }
 
 // New starts the embedded server and opens the store; messages that were
@@ -144,19 +146,16 @@ func (s *Stream) open(ctx context.Context) error {
 		return err
 	}
 	s.bus = &Bus{conn: busConn}
-	if s.publish, err = s.server.connect("publish"); err != nil {
-		return err
-	}
 	if s.read, err = s.server.connect("read"); err != nil {
-		return err
-	}
-	if s.publisher, err = jetstream.New(s.publish, jetstream.WithPublishAsyncTimeout(s.cfg.AckTimeout)); err != nil {
 		return err
 	}
 	if s.reader, err = jetstream.New(s.read); err != nil {
 		return err
 	}
-	if _, err := openStream(ctx, s.publisher, s.cfg); err != nil {
+	if _, err := openStream(ctx, s.reader, s.cfg); err != nil {
+		return err
+	}
+	if s.publisher, err = s.server.publisher(s.cfg.AckTimeout); err != nil {
 		return err
 	}
 	if s.dir == nil {
@@ -173,22 +172,28 @@ func (s *Stream) Bus() *Bus { return s.bus }
 // Append with what is wrong with m (fault.Invalid), or with fault.Unavailable
 // when too much waits, the disk is full or the stream is shutting down. m's
 // maps and body are not kept.
-func (s *Stream) Append(m iothub.Message, done func(error)) {
-	err := s.take(&m, done)
+func (s *Stream) Append(m iothub.Message, done func(error)) { s.append(m, false, done) }
+
+// AppendLater is Append for a message whose sender does not wait: it goes to the
+// disk with others, or alone after a tenth of a second.
+func (s *Stream) AppendLater(m iothub.Message, done func(error)) { s.append(m, true, done) }
+
+func (s *Stream) append(m iothub.Message, patient bool, done func(error)) {
+	err := s.take(&m, patient, done)
 	if err != nil {
 		s.stats.Messages.Inc(string(m.Kind), outcomeRefused)
 		done(err)
 	}
 }
 
-func (s *Stream) take(m *iothub.Message, done func(error)) error {
+func (s *Stream) take(m *iothub.Message, patient bool, done func(error)) error {
 	if err := validate(m); err != nil {
 		return fault.New(fault.Invalid, "%w", err)
 	}
 	if n := size(m) + maxHeader; n > s.queue.group {
 		return fault.New(fault.Invalid, "message has %d bytes, the store takes %d", n, s.queue.group)
 	}
-	return s.queue.add(m, done)
+	return s.queue.add(m, patient, done)
 }
 
 // Run commits until ctx ends, then commits what waits, and closes the store.
@@ -206,7 +211,7 @@ func (s *Stream) Run(ctx context.Context) error {
 	}
 	s.queue.fail(fault.New(fault.Unavailable, "the hub is shutting down"), s.stats)
 	s.bus.conn.Close()
-	s.publish.Close()
+	s.publisher.close()
 	s.read.Close()
 	s.server.stop()
 	return err
@@ -254,24 +259,10 @@ func (s *Stream) commit(b []byte) error {
 	if err := s.checkSpace(len(b)); err != nil {
 		return err
 	}
-	ack, err := s.publisher.PublishAsync(subject, b, jetstream.WithRetryAttempts(0))
-	if err != nil {
+	if err := s.publisher.publish(b, s.server.writeErr); err != nil {
 		return fmt.Errorf("publish group: %w", err)
 	}
-	check := time.NewTicker(checkInterval)
-	defer check.Stop()
-	for {
-		select {
-		case <-ack.Ok():
-			return s.syncDir()
-		case err := <-ack.Err():
-			return fmt.Errorf("publish group: %w", err)
-		case <-check.C:
-			if err := s.server.writeErr(); err != nil {
-				return err
-			}
-		}
-	}
+	return s.syncDir()
 }
 
 func (s *Stream) syncDir() error {
