@@ -45,20 +45,20 @@ func (f Fleet) SaveCA(ctx context.Context, ca operator.CA, es []fleet.Event) err
 
 // Device returns a device, or a fault of kind NotFound.
 func (f Fleet) Device(ctx context.Context, id identity.Device) (fleet.Record, error) {
-	return document[fleet.Record](ctx, f.s.read, fmt.Sprintf("there is no device %q", id),
+	return document[fleet.Record](ctx, f.s, fmt.Sprintf("there is no device %q", id),
 		`SELECT doc FROM fleet_device WHERE id = ?`, id)
 }
 
 // DeviceByEK returns the device with that EK, or a fault of kind NotFound.
 func (f Fleet) DeviceByEK(ctx context.Context, ek identity.Digest) (fleet.Record, error) {
-	return document[fleet.Record](ctx, f.s.read, "no device has that EK",
+	return document[fleet.Record](ctx, f.s, "no device has that EK",
 		`SELECT doc FROM fleet_device WHERE ek = ?`, ek.String())
 }
 
 // DeviceByToken returns the device with that claim token, by the token's
 // digest, or a fault of kind NotFound.
 func (f Fleet) DeviceByToken(ctx context.Context, hash identity.Digest) (fleet.Record, error) {
-	return document[fleet.Record](ctx, f.s.read, "no device has that claim token",
+	return document[fleet.Record](ctx, f.s, "no device has that claim token",
 		`SELECT doc FROM fleet_device WHERE token = ?`, hash.String())
 }
 
@@ -82,9 +82,9 @@ func (f Fleet) SaveDevice(ctx context.Context, r fleet.Record, es []fleet.Event)
 	return f.saveDevice(ctx, r, es, `UPDATE fleet_device SET doc = ?1, grp = ?3, ek = ?4, token = ?5 WHERE id = ?2`)
 }
 
-// saveDevice writes a device, its outline and events in one transaction.
+// saveDevice writes a device, its outline and events as one change.
 func (f Fleet) saveDevice(ctx context.Context, r fleet.Record, es []fleet.Event, query string) error {
-	return f.s.tx(ctx, func(tx *sql.Tx) error {
+	return f.s.together(ctx, func(ctx context.Context, tx *shared) error {
 		if err := putDevice(ctx, tx, r, query); err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (f Fleet) saveDevice(ctx context.Context, r fleet.Record, es []fleet.Event,
 	})
 }
 
-func putDevice(ctx context.Context, tx *sql.Tx, r fleet.Record, query string) error {
+func putDevice(ctx context.Context, tx writer, r fleet.Record, query string) error {
 	if err := put(ctx, tx, "device "+string(r.ID), r, query, r.ID, r.Group, digest(r.EK), digest(r.Token)); err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (f Fleet) Arrivals(ctx context.Context) ([]fleet.Arrival, error) {
 
 // Arrival returns the arrival of an EK, or a fault of kind NotFound.
 func (f Fleet) Arrival(ctx context.Context, ek identity.Digest) (fleet.Arrival, error) {
-	return document[fleet.Arrival](ctx, f.s.read, "nothing is pending under that EK",
+	return document[fleet.Arrival](ctx, f.s, "nothing is pending under that EK",
 		`SELECT doc FROM fleet_arrival WHERE ek = ?`, ek.String())
 }
 
@@ -119,7 +119,7 @@ func (f Fleet) SaveArrival(ctx context.Context, a fleet.Arrival, es []fleet.Even
 
 // AcceptArrival adds a device and marks its arrival.
 func (f Fleet) AcceptArrival(ctx context.Context, a fleet.Arrival, r fleet.Record, es []fleet.Event) error {
-	return f.s.tx(ctx, func(tx *sql.Tx) error {
+	return f.s.together(ctx, func(ctx context.Context, tx *shared) error {
 		if err := putDevice(ctx, tx, r, insertDevice); err != nil {
 			return err
 		}
@@ -154,7 +154,7 @@ func (f Fleet) Events(ctx context.Context, limit int) ([]fleet.Event, error) {
 
 // SaveEvents stores events alone.
 func (f Fleet) SaveEvents(ctx context.Context, es []fleet.Event) error {
-	return f.s.tx(ctx, func(tx *sql.Tx) error { return putEvents(ctx, tx, es) })
+	return f.s.together(ctx, func(ctx context.Context, tx *shared) error { return putEvents(ctx, tx, es) })
 }
 
 // DropEvents forgets the events up to a number: the ledger has them.
@@ -171,9 +171,9 @@ func digest(d identity.Digest) sql.NullString {
 	return sql.NullString{String: d.String(), Valid: d != identity.Digest{}}
 }
 
-// save writes a document and its events in one transaction.
+// save writes a document and its events as one change.
 func (f Fleet) save(ctx context.Context, what string, doc any, es []fleet.Event, query string, keys ...any) error {
-	return f.s.tx(ctx, func(tx *sql.Tx) error {
+	return f.s.together(ctx, func(ctx context.Context, tx *shared) error {
 		if err := put(ctx, tx, what, doc, query, keys...); err != nil {
 			return err
 		}
@@ -181,9 +181,14 @@ func (f Fleet) save(ctx context.Context, what string, doc any, es []fleet.Event,
 	})
 }
 
+// writer is a transaction of one's own, or a shared one.
+type writer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
 // put writes a document, whose JSON is the query's first argument. No row
 // written is a conflict.
-func put(ctx context.Context, tx *sql.Tx, what string, doc any, query string, keys ...any) error {
+func put(ctx context.Context, tx writer, what string, doc any, query string, keys ...any) error {
 	b, err := json.Marshal(doc)
 	if err != nil {
 		return fmt.Errorf("save %s: %w", what, err)
@@ -198,13 +203,13 @@ func put(ctx context.Context, tx *sql.Tx, what string, doc any, query string, ke
 	return nil
 }
 
-func putEvents(ctx context.Context, tx *sql.Tx, es []fleet.Event) error {
+func putEvents(ctx context.Context, tx *shared, es []fleet.Event) error {
 	for _, e := range es {
 		b, err := json.Marshal(e.Details)
 		if err != nil {
 			return fmt.Errorf("save event: %w", err)
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO fleet_event (kind, device, details) VALUES (?, ?, ?)`, e.Kind, e.Device, string(b)); err != nil {
+		if err := tx.exec(ctx, `INSERT INTO fleet_event (kind, device, details) VALUES (?, ?, ?)`, e.Kind, e.Device, string(b)); err != nil {
 			return fmt.Errorf("save event: %w", err)
 		}
 	}
@@ -212,10 +217,10 @@ func putEvents(ctx context.Context, tx *sql.Tx, es []fleet.Event) error {
 }
 
 // document reads one document; absent is the public text when there is none.
-func document[T any](ctx context.Context, db *sql.DB, absent, query string, args ...any) (T, error) {
+func document[T any](ctx context.Context, s *Store, absent, query string, args ...any) (T, error) {
 	var v T
 	var b []byte
-	err := db.QueryRowContext(ctx, query, args...).Scan(&b)
+	err := s.row(ctx, query, args...).Scan(&b)
 	if errors.Is(err, sql.ErrNoRows) {
 		return v, fault.New(fault.NotFound, "%s", absent)
 	}

@@ -47,8 +47,7 @@ type adder struct {
 }
 
 func newAdder(ctx context.Context, tx *sql.Tx) (*adder, error) {
-	key, err := tx.PrepareContext(ctx, `INSERT INTO keys_seen (key, owner, kind, seen_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT (key) DO NOTHING`)
+	key, err := tx.PrepareContext(ctx, insertKey)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +98,7 @@ func (a *adder) see(ctx context.Context, k issuer.Key, at time.Time) error {
 	if n, err := res.RowsAffected(); err != nil || n == 1 {
 		return err
 	}
-	known, err := seenKey(ctx, a.tx, k.Digest)
+	known, err := scanKey(a.tx.QueryRowContext(ctx, selectKey, k.Digest.String()), k.Digest)
 	if err != nil {
 		return err
 	}
@@ -109,44 +108,48 @@ func (a *adder) see(ctx context.Context, k issuer.Key, at time.Time) error {
 // NoteKey implements issuer.Store. A maker's key is noted each time its device
 // comes: one that is known already is read, without waiting for who writes.
 func (s *Store) NoteKey(ctx context.Context, k issuer.Key, at time.Time) error {
-	known, err := seenKey(ctx, s.read, k.Digest)
+	known, err := s.knownKey(ctx, k.Digest)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = s.tx(ctx, func(tx *sql.Tx) error {
-			a, err := newAdder(ctx, tx)
-			if err != nil {
-				return err
+		known = k
+		err = s.together(ctx, func(ctx context.Context, tx *shared) error {
+			n, err := tx.change(ctx, insertKey, k.Digest.String(), k.Owner, k.Kind, at.Unix())
+			if err == nil && n == 0 { // another noted it in between
+				err = tx.scan(ctx, []any{&known.Owner, &known.Kind}, selectKey, k.Digest.String())
 			}
-			defer a.close()
-			return a.see(ctx, k, at)
+			return err
 		})
-		var seen *issuer.KeySeenError
-		if !errors.As(err, &seen) {
-			return keyNoted(err)
-		}
-		known, err = seen.Known, nil // by another in between
 	}
-	if err != nil || known == k {
-		return keyNoted(err)
+	switch {
+	case err == nil && known == k:
+		return nil
+	case err == nil:
+		err = &issuer.KeySeenError{Known: known}
 	}
-	return keyNoted(&issuer.KeySeenError{Known: known})
+	return fmt.Errorf("note key: %w", err)
 }
 
-func keyNoted(err error) error {
-	if err != nil {
-		return fmt.Errorf("note key: %w", err)
+// knownKey returns whose a key is, or sql.ErrNoRows. What is known once stays
+// so: no key is ever taken back.
+func (s *Store) knownKey(ctx context.Context, key identity.Digest) (issuer.Key, error) {
+	known, ok, epoch := s.keys.recall(key)
+	if ok {
+		return known, nil
 	}
-	return nil
+	known, err := scanKey(s.row(ctx, selectKey, key.String()), key)
+	if err == nil {
+		s.keys.remember(key, known, epoch)
+	}
+	return known, err
 }
 
-// rowReader is what has one row to read: a transaction, or the pool of readers.
-type rowReader interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
+const insertKey = `INSERT INTO keys_seen (key, owner, kind, seen_at) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`
 
-// seenKey returns whose a key is, or sql.ErrNoRows.
-func seenKey(ctx context.Context, q rowReader, key identity.Digest) (issuer.Key, error) {
+const selectKey = `SELECT owner, kind FROM keys_seen WHERE key = ?`
+
+// scanKey returns whose a key is, or sql.ErrNoRows.
+func scanKey(row *sql.Row, key identity.Digest) (issuer.Key, error) {
 	known := issuer.Key{Digest: key}
-	err := q.QueryRowContext(ctx, `SELECT owner, kind FROM keys_seen WHERE key = ?`, key.String()).Scan(&known.Owner, &known.Kind)
+	err := row.Scan(&known.Owner, &known.Kind)
 	return known, err
 }
 

@@ -26,6 +26,7 @@ func (t Messages) Add(ctx context.Context, m messages.Message, limit int) (numbe
 	if err != nil {
 		return 0, fmt.Errorf("store message: %w", err)
 	}
+	ctx = context.WithoutCancel(ctx) // what is forgotten below must be written by then
 	err = t.s.together(ctx, func(ctx context.Context, tx *shared) error {
 		var n int
 		if err := tx.scan(ctx, []any{&n}, `SELECT count(*) FROM message WHERE device = ?`, m.Device); err != nil {
@@ -41,12 +42,21 @@ func (t Messages) Add(ctx context.Context, m messages.Message, limit int) (numbe
 		}
 		return nil
 	})
+	t.s.idle.forget(m.Device)
 	return number, err
 }
 
 // Queue returns what waits for a device, in order.
 func (t Messages) Queue(ctx context.Context, d identity.Device) ([]messages.Message, error) {
-	return t.read(ctx, `SELECT number, device, expires, deliveries, packet, doc FROM message WHERE device = ? ORDER BY number`, d)
+	_, none, epoch := t.s.idle.recall(d)
+	if none {
+		return nil, nil
+	}
+	ms, err := t.read(ctx, `SELECT number, device, expires, deliveries, packet, doc FROM message WHERE device = ? ORDER BY number`, d)
+	if err == nil && len(ms) == 0 {
+		t.s.idle.remember(d, struct{}{}, epoch)
+	}
+	return ms, err
 }
 
 // Expired returns messages that expired before now, at most limit.

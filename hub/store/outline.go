@@ -84,7 +84,7 @@ func (f Fleet) FillOutlines(ctx context.Context, os []fleet.Outline) error {
 }
 
 // putOutline writes an outline; which limits what it may replace.
-func putOutline(ctx context.Context, tx *sql.Tx, o fleet.Outline, which string) error {
+func putOutline(ctx context.Context, tx writer, o fleet.Outline, which string) error {
 	flags := 0
 	for bit, on := range map[int]bool{flagRevoked: o.Revoked, flagHeld: o.Held, flagRefused: o.Refused} {
 		if on {

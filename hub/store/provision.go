@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -28,27 +27,27 @@ func (p Provision) Enrollments(ctx context.Context, kind string) ([]operator.Enr
 
 // Enrollment returns an enrolment, or a fault of kind NotFound.
 func (p Provision) Enrollment(ctx context.Context, kind, key string) (operator.Enrollment, error) {
-	return document[operator.Enrollment](ctx, p.s.read, fmt.Sprintf("there is no enrolment %q", key),
+	return document[operator.Enrollment](ctx, p.s, fmt.Sprintf("there is no enrolment %q", key),
 		`SELECT doc FROM provision_enrollment WHERE kind = ? AND key = ?`, kind, key)
 }
 
 // SaveEnrollment makes or replaces an enrolment with its certificates.
 func (p Provision) SaveEnrollment(ctx context.Context, key string, e operator.Enrollment) error {
-	return p.s.tx(ctx, func(tx *sql.Tx) error {
+	return p.s.together(ctx, func(ctx context.Context, tx *shared) error {
 		if err := put(ctx, tx, "enrolment "+e.ID, e, `INSERT INTO provision_enrollment (doc, kind, key) VALUES (?, ?, ?)
 			ON CONFLICT (kind, key) DO UPDATE SET doc = excluded.doc`, e.Kind, key); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM provision_pin WHERE kind = ? AND key = ?`, e.Kind, key); err != nil {
+		if err := tx.exec(ctx, `DELETE FROM provision_pin WHERE kind = ? AND key = ?`, e.Kind, key); err != nil {
 			return fmt.Errorf("save enrolment: %w", err)
 		}
 		for _, c := range e.Certificates {
-			res, err := tx.ExecContext(ctx, `INSERT INTO provision_pin (certificate, kind, key) VALUES (?, ?, ?)
+			n, err := tx.change(ctx, `INSERT INTO provision_pin (certificate, kind, key) VALUES (?, ?, ?)
 				ON CONFLICT (certificate) DO NOTHING`, c.String(), e.Kind, key)
 			if err != nil {
 				return fmt.Errorf("save enrolment: %w", err)
 			}
-			if n, err := res.RowsAffected(); err != nil || n != 1 {
+			if n != 1 {
 				return fault.New(fault.Conflict, "the certificate %s is enrolled already", c)
 			}
 		}
@@ -71,14 +70,14 @@ func (p Provision) RemoveEnrollment(ctx context.Context, kind, key string) error
 // Pinned returns the individual enrolment that has a certificate, or a fault of
 // kind NotFound.
 func (p Provision) Pinned(ctx context.Context, certificate identity.Digest) (operator.Enrollment, error) {
-	return document[operator.Enrollment](ctx, p.s.read, "the certificate is not enrolled",
+	return document[operator.Enrollment](ctx, p.s, "the certificate is not enrolled",
 		`SELECT e.doc FROM provision_pin p JOIN provision_enrollment e ON e.kind = p.kind AND e.key = p.key WHERE p.certificate = ?`,
 		certificate.String())
 }
 
 // Registration returns a device's registration, or a fault of kind NotFound.
 func (p Provision) Registration(ctx context.Context, id identity.Device) (provision.Registration, error) {
-	return document[provision.Registration](ctx, p.s.read, fmt.Sprintf("%s is not registered", id),
+	return document[provision.Registration](ctx, p.s, fmt.Sprintf("%s is not registered", id),
 		`SELECT doc FROM provision_registration WHERE device = ?`, id)
 }
 

@@ -22,10 +22,15 @@ func (s *Store) Sessions() Sessions { return Sessions{s} }
 // Load implements gateway.Sessions.
 func (v Sessions) Load(ctx context.Context, d identity.Device) (gateway.Kept, bool, error) {
 	var k gateway.Kept
+	_, none, epoch := v.s.sessionless.recall(d)
+	if none {
+		return k, false, nil
+	}
 	var doc string
-	err := v.s.read.QueryRowContext(ctx, `SELECT doc FROM gateway_session WHERE device = ?`, string(d)).Scan(&doc)
+	err := v.s.row(ctx, `SELECT doc FROM gateway_session WHERE device = ?`, string(d)).Scan(&doc)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
+		v.s.sessionless.remember(d, struct{}{}, epoch)
 		return k, false, nil
 	case err != nil:
 		return k, false, fmt.Errorf("session of %s: %w", d, err)
@@ -42,6 +47,7 @@ func (v Sessions) Save(ctx context.Context, d identity.Device, k gateway.Kept) e
 	if err != nil {
 		return fmt.Errorf("session of %s: %w", d, err)
 	}
+	defer v.s.sessionless.forget(d)
 	_, err = v.s.write.ExecContext(ctx, `INSERT INTO gateway_session (device, doc) VALUES (?, ?)
 		ON CONFLICT (device) DO UPDATE SET doc = excluded.doc`, string(d), string(doc))
 	if err != nil {

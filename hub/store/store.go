@@ -13,11 +13,14 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"sync"
 
 	"modernc.org/sqlite" // and the driver of that name
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"holdfast/fault"
+	"holdfast/hub/issuer"
+	"holdfast/identity"
 )
 
 //go:embed schema/*.sql
@@ -28,6 +31,11 @@ var schema embed.FS
 type Store struct {
 	write, read *sql.DB
 	crowd       *crowd
+	prepared    sync.Map // queries of row: text to *sql.Stmt
+
+	keys        memo[identity.Digest, issuer.Key] // that were seen
+	sessionless memo[identity.Device, struct{}]   // devices of which no session is kept
+	idle        memo[identity.Device, struct{}]   // devices for which no message waits
 }
 
 // readers is how many reads run at a time.
@@ -129,6 +137,23 @@ func (s *Store) tx(ctx context.Context, f func(*sql.Tx) error) error {
 func (s *Store) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	res, err := s.write.ExecContext(ctx, query, args...)
 	return res, unavailable(err)
+}
+
+// row reads one row with a query that is asked often. It is compiled once,
+// which costs more than running it.
+func (s *Store) row(ctx context.Context, query string, args ...any) *sql.Row {
+	if st, ok := s.prepared.Load(query); ok {
+		return st.(*sql.Stmt).QueryRowContext(ctx, args...)
+	}
+	st, err := s.read.PrepareContext(ctx, query)
+	if err != nil {
+		return s.read.QueryRowContext(ctx, query, args...) // which has an error to tell
+	}
+	if other, was := s.prepared.LoadOrStore(query, st); was {
+		st.Close()
+		st = other.(*sql.Stmt)
+	}
+	return st.QueryRowContext(ctx, args...)
 }
 
 // unavailable gives what a disk that is full or fails does its kind: it is no

@@ -103,7 +103,7 @@ func apart(ctx context.Context, tx *shared, do change) (failed, err error) {
 	if err := tx.exec(ctx, `SAVEPOINT apart`); err != nil {
 		return nil, err
 	}
-	if failed = do(ctx, tx); failed != nil {
+	if failed = unavailable(do(ctx, tx)); failed != nil {
 		if err := tx.exec(ctx, `ROLLBACK TO apart`); err != nil {
 			return failed, err
 		}
@@ -136,15 +136,20 @@ func (s *shared) exec(ctx context.Context, query string, args ...any) error {
 
 // change is exec that says how many rows it changed.
 func (s *shared) change(ctx context.Context, query string, args ...any) (int64, error) {
-	st, err := s.stmt(ctx, query)
-	if err != nil {
-		return 0, err
-	}
-	res, err := st.ExecContext(ctx, args...)
+	res, err := s.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err
 	}
 	return res.RowsAffected()
+}
+
+// ExecContext is as that of sql.Tx.
+func (s *shared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	st, err := s.stmt(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return st.ExecContext(ctx, args...)
 }
 
 // scan reads one row into to.
