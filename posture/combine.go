@@ -21,23 +21,23 @@ import (
 // rows have grade none, the zero time, and a reason that says why. Rows of
 // measures that are not in the catalogue are dropped.
 func Combine(bySource map[Source][]measure.Row) []measure.Row {
-	best := make(map[measure.ID]measure.Row)
+	ids := measure.IDs()
+	rows, judged := make([]measure.Row, len(ids)), make([]bool, len(ids))
 	for _, s := range slices.Sorted(maps.Keys(bySource)) {
 		for _, r := range bySource[s] {
-			r = normal(r)
-			if old, ok := best[r.Measure]; !ok || beats(r, old) {
-				best[r.Measure] = r
+			i := slices.Index(ids, r.Measure) // there are few
+			if i < 0 {
+				continue
+			}
+			if r = normal(r); !judged[i] || beats(r, rows[i]) {
+				rows[i], judged[i] = r, true
 			}
 		}
 	}
-	ids := measure.IDs()
-	rows := make([]measure.Row, 0, len(ids))
-	for _, id := range ids {
-		r, ok := best[id]
-		if !ok {
-			r = measure.Row{Measure: id, Verdict: measure.Unknown, Grade: measure.None, Reason: missing[id]}
+	for i, id := range ids {
+		if !judged[i] {
+			rows[i] = measure.Row{Measure: id, Verdict: measure.Unknown, Grade: measure.None, Reason: missing[id]}
 		}
-		rows = append(rows, r)
 	}
 	return rows
 }

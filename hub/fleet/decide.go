@@ -87,7 +87,10 @@ func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, 
 	}
 	status := posture.StatusOf(facts(r, g.Policy, rows, d, s, isLive))
 
-	verdicts := posture.Changed(posture.Combine(before.Rows), rows)
+	var verdicts []posture.Change
+	if !sameRows(before.Rows, r.Rows) {
+		verdicts = posture.Changed(posture.Combine(before.Rows), rows)
+	}
 	es = append(es, verdictEvents(r.ID, verdicts)...)
 	stands := status != posture.Offline && status != r.Status
 	if stands {
@@ -223,6 +226,10 @@ func reasons(r Record, d posture.Decision, s live, isLive bool) []string {
 		why = append(why, "its session was opened with the birth certificate")
 	}
 	return why
+}
+
+func sameRows(a, b map[posture.Source][]measure.Row) bool {
+	return maps.EqualFunc(a, b, slices.Equal[[]measure.Row])
 }
 
 // sameDecision compares what two decisions say, not their words: reasons tell

@@ -190,10 +190,18 @@ func (f *Fleet) SessionClosed(ctx context.Context, id identity.Device, session s
 	if !f.forget(id, session) {
 		return
 	}
-	_, err := f.change(context.WithoutCancel(ctx), id, func(r *Record, _ operator.Group) ([]Event, error) {
-		seen(r, f.now())
-		return nil, nil
-	})
+	defer f.locks.lock(id)()
+	ctx = context.WithoutCancel(ctx)
+	r, g, err := f.load(ctx, id)
+	if err == nil && f.now().Sub(r.LastSeen) < fine {
+		return // it was decided on a moment ago, and that a device is away is not kept
+	}
+	if err == nil {
+		_, err = f.changeLoaded(ctx, r, g, func(r *Record, _ operator.Group) ([]Event, error) {
+			seen(r, f.now())
+			return nil, nil
+		})
+	}
 	if err != nil {
 		f.log.ErrorContext(ctx, "end of session", "device", id, "err", err)
 	}
