@@ -24,7 +24,7 @@ func (h *hub) disconnected(s *gateway.Session, cause gateway.Cause) {
 }
 
 func (h *hub) tell(m iothub.Message) {
-	h.stream.Append(m, func(err error) {
+	h.stream.AppendLater(m, func(err error) {
 		if err != nil {
 			h.log.Warn("event is not stored", "kind", m.Kind, "device", m.Device, "err", err)
 		}
