@@ -10,9 +10,12 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	jsonv2 "encoding/json/v2"
+	"io"
 	"log/slog"
 	"net/http"
 	"reflect"
+	"strings"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -115,10 +118,12 @@ type Config struct {
 	SessionHistory SessionHistory
 	Alerts         Alerts
 	Series         Series
+	Backup         func(ctx context.Context, by string, w io.Writer) error
 
-	// Still asks again whether whoever asks may go on: an answer that goes on and
-	// on ends when it returns an error. Nil: always.
-	Still func(context.Context) error
+	// Began is told of each operation that somebody asks for, and returns the
+	// context that it is done in and who is told of the HTTP status that it ended
+	// with. Nil: nobody.
+	Began func(ctx context.Context, operation string, header http.Header) (context.Context, func(status int))
 }
 
 // api joins the handlers to what they serve from.
@@ -146,10 +151,13 @@ func Describe(version string) huma.Config {
 	c := huma.DefaultConfig("Holdfast operator API", version)
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
 	c.RejectUnknownQueryParameters = true
+	c.Formats = map[string]huma.Format{"application/json": {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: strictly}}
+	c.Formats["json"] = c.Formats["application/json"] // of media types that end with it
 	c.Info.Description = "Devices, groups, policies and evidence of one hub. Errors are problems (RFC 9457); one of type " + StepUpProblem +
 		" means that a fresh proof of who asks is all that is missing. Every operation says which role it takes (x-right); who is limited to groups sees and touches only what is theirs."
 	c.Components.Schemas.RegisterTypeAlias(deviceType, reflect.TypeFor[deviceID]())
 	c.Components.Schemas.RegisterTypeAlias(groupType, reflect.TypeFor[groupName]())
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[identity.Digest](), reflect.TypeFor[digest]())
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"certificate": {Type: "mutualTLS", Description: "an operator certificate"},
 		"token":       {Type: "http", Scheme: "bearer", Description: "an API token"},
@@ -157,6 +165,12 @@ func Describe(version string) huma.Config {
 	}
 	c.Security = []map[string][]string{{"certificate": {}}, {"token": {}}, {"session": {}}}
 	return c
+}
+
+// strictly reads JSON in which each member is one that there is, by its exact
+// name and once: what is checked is what is taken.
+func strictly(b []byte, v any) error {
+	return jsonv2.Unmarshal(b, v, jsonv2.RejectUnknownMembers(true))
 }
 
 // SessionCookie is the name of the cookie that a browser's session comes with.
@@ -176,6 +190,14 @@ type groupName string
 // Schema implements huma.SchemaProvider.
 func (groupName) Schema(huma.Registry) *huma.Schema {
 	return text(`^[a-z][a-z0-9-]*$`, "group name: lower-case letters, digits and \"-\", beginning with a letter", identity.MaxGroup, "pumps")
+}
+
+// digest is how a digest is described.
+type digest string
+
+// Schema implements huma.SchemaProvider.
+func (digest) Schema(huma.Registry) *huma.Schema {
+	return text(`^[0-9a-fA-F]{64}$`, "SHA-256: 64 hexadecimal digits", 64, strings.Repeat("5a", 32))
 }
 
 func text(pattern, means string, most int, example any) *huma.Schema {
@@ -198,11 +220,11 @@ func described(version string) *huma.OpenAPI {
 
 // register adds every operation to h.
 func (a *api) register(h huma.API) {
-	h.UseMiddleware(a.authorise)
+	h.UseMiddleware(a.observe, a.authorise)
 	for _, part := range []func(huma.API){
 		a.registerMe, a.registerOverview, a.registerGroups, a.registerPolicies, a.registerCAs, a.registerDevices, a.registerPending,
 		a.registerReferences, a.registerTwins, a.registerMethods, a.registerMessages, a.registerEnrollments, a.registerEvents,
-		a.registerLedger, a.registerAlerts, a.registerSeries, a.registerAccounts, a.registerLogins, a.registerTokens,
+		a.registerLedger, a.registerBackup, a.registerAlerts, a.registerSeries, a.registerAccounts, a.registerLogins, a.registerTokens,
 	} {
 		part(h)
 	}

@@ -22,14 +22,14 @@ type ofDevice struct {
 
 func (a *api) registerDevices(h huma.API) {
 	type list struct {
-		Group  identity.Group  `query:"group" doc:"only this group"`
-		Status posture.Status  `query:"status" enum:"pending,refused,trusted,degraded,connected,quarantined,offline,revoked" doc:"only this status"`
-		After  identity.Device `query:"after" doc:"only those that come after this id"`
-		Limit  int             `query:"limit" default:"1000" minimum:"1" maximum:"1000" doc:"most devices to answer; fewer mean that there are no more"`
+		Group  identity.Group `query:"group" doc:"only this group"`
+		Status posture.Status `query:"status" enum:"pending,refused,trusted,degraded,connected,quarantined,offline,revoked" doc:"only this status"`
+		After  string         `query:"after" maxLength:"128" doc:"only those that come after this id"`
+		Limit  int            `query:"limit" default:"1000" minimum:"1" maximum:"1000" doc:"most devices to answer; fewer mean that there are no more"`
 	}
 	serve(a, h, op("list-devices", http.MethodGet, "/v1/devices", "List devices with their posture, by id"),
 		func(ctx context.Context, in *list) ([]operator.Device, error) {
-			return a.Devices.Devices(ctx, Filter{Group: in.Group, Status: in.Status, After: in.After, Limit: in.Limit, Groups: operator.From(ctx).Groups})
+			return a.Devices.Devices(ctx, Filter{Group: in.Group, Status: in.Status, After: identity.Device(in.After), Limit: in.Limit, Groups: operator.From(ctx).Groups})
 		})
 	type add struct {
 		Body operator.AddDevice

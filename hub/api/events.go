@@ -26,7 +26,7 @@ const writeTimeout = 30 * time.Second
 // What happens on a stream that goes on and on.
 const (
 	heartbeat = 15 * time.Second // a comment, so that nobody on the way takes it for dead
-	recheck   = 30 * time.Second // may whoever asks still go on, and which devices does it see
+	resight   = 30 * time.Second // devices may have changed their group
 )
 
 // sse is the media type of server-sent events (HTML Living Standard, section 9.2).
@@ -109,15 +109,10 @@ func (s *stream) run(ctx context.Context, q operator.EventQuery) {
 	}
 }
 
-// watch returns when the stream has to end: whoever asked left or may not go
-// on, or its credential ends.
+// watch keeps a stream alive until it ends: when whoever asked leaves, or may
+// not ask any more, which ends ctx.
 func (s *stream) watch(ctx context.Context) {
-	if until := operator.From(ctx).Until; !until.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, until)
-		defer cancel()
-	}
-	beat, again := time.NewTicker(heartbeat), time.NewTicker(recheck)
+	beat, again := time.NewTicker(heartbeat), time.NewTicker(resight)
 	defer beat.Stop()
 	defer again.Stop()
 	for {
@@ -129,12 +124,8 @@ func (s *stream) watch(ctx context.Context) {
 				return
 			}
 		case <-again.C:
-			if err := s.a.Still(ctx); err != nil {
-				s.a.Log.InfoContext(ctx, "end a stream of events", "operator", operator.From(ctx).Name, "err", err)
-				return
-			}
 			s.mu.Lock()
-			s.sight = s.a.sight(ctx) // devices may have changed their group
+			s.sight = s.a.sight(ctx)
 			s.mu.Unlock()
 		}
 	}

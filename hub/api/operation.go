@@ -75,7 +75,7 @@ func act[I any](a *api, h huma.API, o huma.Operation, do func(context.Context, *
 func register[I, O any](a *api, h huma.API, o huma.Operation, do func(context.Context, *I) (*O, error)) {
 	describeRight(&o, a.rights)
 	names := namesIn(reflect.TypeFor[I]())
-	makes := o.OperationID == "add-device"
+	makes := o.OperationID == "add-device" || o.OperationID == "add-enrollment"
 	huma.Register(h, o, func(ctx context.Context, in *I) (*O, error) {
 		if err := a.within(ctx, reflect.ValueOf(in).Elem(), names, makes); err != nil {
 			return nil, a.refuse(ctx, err)

@@ -28,7 +28,7 @@ func (a *api) registerReferences(h huma.API) {
 		})
 	type remove struct {
 		Group  identity.Group `path:"group" doc:"the group"`
-		Digest string         `path:"digest" minLength:"64" maxLength:"64" doc:"the digest, hexadecimal"`
+		Digest string         `path:"digest" pattern:"^[0-9a-fA-F]{64}$" doc:"the digest, hexadecimal"`
 	}
 	act(a, h, op("remove-reference", http.MethodDelete, "/v1/references/{group}/{digest}", "Remove a Reference Value"),
 		func(ctx context.Context, in *remove) error {

@@ -39,6 +39,8 @@ func Rights() map[string]operator.Right {
 		"show-me":  sees,
 		"show-hub": sees,
 
+		"back-up-hub": dangerous(rulesAll),
+
 		"list-measures": sees,
 		"list-policies": sees,
 		"check-policy":  acts,

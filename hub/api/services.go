@@ -129,8 +129,5 @@ func (c Config) whole() Config {
 	c.Accounts, c.Logins, c.Tokens = or[Accounts](c.Accounts, absent{}), or[Logins](c.Logins, absent{}), or[Tokens](c.Tokens, absent{})
 	c.Certifier, c.Overview, c.History = or[Certifier](c.Certifier, absent{}), or[Overview](c.Overview, absent{}), or[History](c.History, absent{})
 	c.SessionHistory, c.Alerts, c.Series = or[SessionHistory](c.SessionHistory, absent{}), or[Alerts](c.Alerts, absent{}), or[Series](c.Series, absent{})
-	if c.Still == nil {
-		c.Still = func(context.Context) error { return nil }
-	}
 	return c
 }
