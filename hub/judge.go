@@ -49,7 +49,7 @@ func byPath(api, auth, console http.Handler) http.Handler {
 }
 
 func ofAPI(path string) bool {
-	return strings.HasPrefix(path, "/v1/") || path == "/openapi.json" || path == "/docs" || strings.HasPrefix(path, "/docs/")
+	return strings.HasPrefix(path, "/v1/") || path == "/openapi.json" || path == "/openapi-3.0.json" || path == "/docs" || strings.HasPrefix(path, "/docs/")
 }
 
 // judge is in front of everything that operators ask. It finds out who asks,
