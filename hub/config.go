@@ -68,6 +68,11 @@ type Config struct {
 	SessionIdle posture.Duration `json:"session_idle,omitempty"`
 	// OIDC is a provider that vouches for operators. Default: none.
 	OIDC *OIDC `json:"oidc,omitempty"`
+	// Alerts says what somebody is told, and where. Default: see there.
+	Alerts *Alerts `json:"alerts,omitempty"`
+	// Traces says where OpenTelemetry spans go. Default: what the environment
+	// says; nowhere.
+	Traces *Traces `json:"traces,omitempty"`
 }
 
 // LoadConfig reads the configuration of the hub whose state is in dir.
@@ -128,8 +133,10 @@ func (c *Config) check(path string) error {
 	if c.RetentionBytes < 0 {
 		return fmt.Errorf("configuration %s: retention_bytes is negative", path)
 	}
-	if err := c.checkLogins(); err != nil {
-		return fmt.Errorf("configuration %s: %w", path, err)
+	for _, check := range []func() error{c.checkLogins, c.checkShown} {
+		if err := check(); err != nil {
+			return fmt.Errorf("configuration %s: %w", path, err)
+		}
 	}
 	return nil
 }

@@ -56,19 +56,19 @@ func (h *hub) deviceRoutes() ([]route, error) {
 	}
 	devices := []pki.Class{pki.Birth, pki.Operational, pki.Maker}
 	attest := h.verifier.Handler(h.attester)
+	state := h.shown.health.Handler(nil) // a device learns no more than whether all is well
 	return []route{
-		{pattern: "GET /healthz", handler: http.HandlerFunc(healthy)},
+		{pattern: "GET /healthz", handler: state},
+		{pattern: "GET /readyz", handler: state},
 		{pattern: "GET /crl/{ca}", handler: http.HandlerFunc(h.issuer.ServeCRL)},
-		{pattern: "/enroll/", handler: h.enroll.Handler()},
-		{pattern: "/attest/", classes: devices, handler: attest},
+		{pattern: "/enroll/", handler: h.traced("enrolment", h.enroll.Handler())},
+		{pattern: "/attest/", classes: devices, handler: h.traced("attestation", attest)},
 		{pattern: "GET /$iothub/websocket", classes: devices, handler: h.gateway}, // as Azure's SDKs have it
 		{pattern: "GET /mqtt", classes: devices, handler: h.gateway},
-		{pattern: "/.well-known/est/", handler: est},
+		{pattern: "/.well-known/est/", handler: h.traced("certificate", est)},
 		{pattern: "/", handler: h.provision.Handler(h.certified)}, // its paths begin with the id scope
 	}, nil
 }
-
-func healthy(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
 
 // authenticate says which device is at the other end, and refuses one that may
 // not come in: revoked, superseded, or under TLS 1.2 where its group demands 1.3.
@@ -87,6 +87,7 @@ func (h *hub) authenticate(r *http.Request) (pki.Peer, error) {
 // uncertified records that a device got no certificate. Overload and our own
 // failures say nothing of the device.
 func (h *hub) uncertified(r *http.Request, p pki.Peer, err error) {
+	h.shown.uncertified.Inc(string(fault.Of(err)))
 	switch fault.Of(err) {
 	case fault.Internal, fault.Unavailable, fault.Pending:
 	default:
@@ -142,6 +143,8 @@ func (h *hub) issued(ctx context.Context, i issuer.Issued) error {
 	if err := h.journal.Record(ctx, string(ledger.Issue), i.Device, details); err != nil {
 		return err
 	}
+	h.shown.issued.Inc(string(i.Class))
+	h.shown.tracer.Note(ctx, "certificate issued", "class", string(i.Class), "serial", i.Serial, "via", i.Via)
 	if i.Class != pki.Operational {
 		return nil
 	}

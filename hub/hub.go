@@ -34,6 +34,7 @@ import (
 	"holdfast/hub/twins"
 	"holdfast/hub/verifier"
 	"holdfast/internal/filelock"
+	"holdfast/internal/sdnotify"
 	"holdfast/ledger"
 	"holdfast/pki"
 )
@@ -86,6 +87,7 @@ type hub struct {
 	trust     *anchors
 	logs      *shipments
 	refusals  *refusals
+	shown     *shown
 }
 
 // Run runs the hub whose state is in dir until ctx ends.
@@ -112,7 +114,7 @@ func Run(ctx context.Context, dir string, o Options) error {
 		return err
 	}
 	defer ls.close()
-	h := &hub{cfg: cfg, version: o.Version, log: o.Log, at: ls.addresses()}
+	h := &hub{cfg: cfg, version: o.Version, log: o.Log, at: ls.addresses(), shown: newShown()}
 	if h.db, err = store.Open(ctx, filepath.Join(dir, databaseName)); err != nil {
 		return err
 	}
@@ -186,6 +188,7 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 		func() error { return h.buildEnroll() },
 		func() error { return h.trust.refresh(ctx) },
 		func() error { return h.buildGateway(ls) },
+		func() error { return h.buildShown(ctx, dir) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -202,7 +205,7 @@ func (h *hub) buildJournal(dir string, secret pki.Secret) error {
 		return err
 	}
 	h.journal, err = journal.New(journal.Config{Store: h.db, Signer: key, Log: h.component("journal")})
-	h.refusals = newRefusals(h.journal, h.component("refusals"))
+	h.refusals = newRefusals(h.journal, h.shown.refusals, h.component("refusals"))
 	return err
 }
 
@@ -267,6 +270,8 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	core.Go(func() error { return h.messages.Run(behind) })
 	core.Go(func() error { return h.outbox.Run(behind) })
 	core.Go(func() error { return h.stream.Bus().Serve(behind, h.onSession) })
+	core.Go(func() error { return h.runShown(behind) })
+	core.Go(func() error { return h.shown.health.Run(behind) })
 
 	edges, ctx := errgroup.WithContext(ctx)
 	edges.Go(func() error { return h.gateway.Run(ctx) })
@@ -284,10 +289,15 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 		h.log.ErrorContext(ctx, "record start", "err", err)
 	}
 	h.log.InfoContext(ctx, "hub is up", "mqtt", h.at.MQTT, "https", h.at.HTTPS, "operator", h.at.Operator, "legacy", h.at.Legacy, "version", h.version)
+	h.shown.up.Store(true)
+	h.notify(sdnotify.Ready)
 	if ready != nil {
 		ready(h.at)
 	}
 	edgeErr := edges.Wait()
+	h.shown.up.Store(false)
+	h.notify(sdnotify.Stopping)
+	defer h.shown.tracer.Close()
 	stopBehind()
 	if err := core.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err

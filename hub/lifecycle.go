@@ -14,7 +14,7 @@ import (
 func (h *hub) connected(p gateway.Peer, who pki.Peer, mode string) {
 	h.tell(iothub.NewConnected(p.Device, iothub.Connection{
 		Session: p.Session, Remote: p.Remote, Class: string(who.Class), Mode: mode,
-		TLS: tls.VersionName(p.Version), Suite: tls.CipherSuiteName(p.Suite),
+		TLS: tls.VersionName(p.Version), Suite: tls.CipherSuiteName(p.Suite), Group: p.Group.String(),
 	}, time.Now()))
 }
 

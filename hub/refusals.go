@@ -3,14 +3,18 @@ package hub
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
 
+	"holdfast/fault"
 	"holdfast/hub/journal"
 	"holdfast/identity"
+	"holdfast/internal/tally"
+	"holdfast/pki"
 )
 
 // Refusals come from outside, as often as a peer likes, and the ledger keeps
@@ -27,6 +31,7 @@ const (
 // refusals records in the ledger who was refused, and why.
 type refusals struct {
 	journal *journal.Journal
+	counts  *tally.Vec // each of them, by kind
 	log     *slog.Logger
 
 	mu     sync.Mutex
@@ -42,12 +47,13 @@ type refusal struct {
 	device             identity.Device
 }
 
-func newRefusals(j *journal.Journal, log *slog.Logger) *refusals {
-	return &refusals{journal: j, log: log, seen: map[refusal]bool{}, ofHost: map[string]int{}}
+func newRefusals(j *journal.Journal, counts *tally.Vec, log *slog.Logger) *refusals {
+	return &refusals{journal: j, counts: counts, log: log, seen: map[refusal]bool{}, ofHost: map[string]int{}}
 }
 
 // record records a refusal unless it was recorded lately.
 func (r *refusals) record(ctx context.Context, kind string, device identity.Device, remote string, err error) {
+	r.counts.Inc(kind)
 	host, _, splitErr := net.SplitHostPort(remote)
 	if splitErr != nil {
 		host = remote
@@ -61,8 +67,20 @@ func (r *refusals) record(ctx context.Context, kind string, device identity.Devi
 		r.write(ctx, "refusals.left-out", "", map[string]any{"count": left})
 	}
 	if first {
-		r.write(ctx, kind, device, map[string]any{"reason": reason, "remote": host})
+		details := map[string]any{"reason": reason, "remote": host}
+		if ofAnother(err) {
+			details["key_of_another"] = true
+		}
+		r.write(ctx, kind, device, details)
 	}
+}
+
+// ofAnother reports whether somebody was refused who showed a key that is
+// another device's: one of the two is a copy. A device's own key once more is a
+// conflict, not a denial.
+func ofAnother(err error) bool {
+	refusal, ok := errors.AsType[*pki.Refusal](err)
+	return ok && refusal.Rule == pki.RuleKeyReuse && fault.Of(err) == fault.Denied
 }
 
 func (r *refusals) write(ctx context.Context, kind string, device identity.Device, details map[string]any) {

@@ -8,7 +8,7 @@ import (
 
 // TestRefusalsAreBounded: what a hostile peer makes the ledger keep.
 func TestRefusalsAreBounded(t *testing.T) {
-	r := newRefusals(nil, nil)
+	r := newRefusals(nil, nil, nil)
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	records := func(host string, n int, at time.Time) (recorded, left int) {
 		for i := range n {

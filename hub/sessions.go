@@ -232,7 +232,10 @@ func (h *hub) attest(ctx context.Context, s *gateway.Session, op string, payload
 		h.log.WarnContext(ctx, "no channel binding", "device", s.Device(), "err", err)
 		exporter = nil
 	}
-	return h.verifier.Exchange(ctx, verifierPeer(s.Device(), "mqtt "+s.ID(), exporter), op, payload)
+	ctx, end := h.shown.tracer.Start(ctx, "attestation", "device", string(s.Device()), "op", op)
+	status, body := h.verifier.Exchange(ctx, verifierPeer(s.Device(), "mqtt "+s.ID(), exporter), op, payload)
+	end(ofStatus(status))
+	return status, body
 }
 
 // SessionOpened implements gateway.Observer.
@@ -259,6 +262,7 @@ func (h *hub) SessionOpened(s *gateway.Session) {
 	} else {
 		h.messages.Wake(s.Device()) // subscriptions may be of an earlier session
 	}
+	h.shown.monitor.Opened(s.Device(), s.ID())
 	h.connected(p, who, string(s.Mode()))
 	h.log.InfoContext(ctx, "session opened", "device", s.Device(), "class", who.Class, "mode", s.Mode(), "remote", p.Remote)
 }
@@ -303,6 +307,7 @@ func (h *hub) SessionClosed(s *gateway.Session, cause gateway.Cause, err error) 
 	defer cancel()
 	h.fleet.SessionClosed(ctx, s.Device(), s.ID())
 	if s.Registration() == nil {
+		h.shown.monitor.Closed(s.Device(), s.ID())
 		h.disconnected(s, cause)
 	}
 	if cause == gateway.Violation {

@@ -18,7 +18,7 @@ import (
 // Check is one thing that has to be so.
 type Check struct {
 	Name string
-	Live bool // without it the process is of no use, and better started anew
+	Live bool // without it the process is of no use
 	Do   func(context.Context) error
 }
 
@@ -27,8 +27,9 @@ type Config struct {
 	Checks []Check
 	Every  time.Duration // pause between checks; default 10 s
 	Log    *slog.Logger
-	// Alive is called after each round in which everything that Live checks ask
-	// is so; it may be nil.
+	// Alive is called after each round in which every Live check has answered,
+	// whatever it said: to start anew heals what hangs, not a full disk. It may
+	// be nil.
 	Alive func()
 	Now   func() time.Time // default time.Now
 }
@@ -71,7 +72,7 @@ func New(cfg Config) (*Health, error) {
 func (h *Health) Run(ctx context.Context) error {
 	for {
 		h.round(ctx)
-		if h.Report(true).OK && h.cfg.Alive != nil {
+		if h.cfg.Alive != nil && h.answered() {
 			h.cfg.Alive()
 		}
 		select {
@@ -123,6 +124,19 @@ func (h *Health) note(ctx context.Context, c Check, err error) {
 	case err == nil && before.err != nil:
 		h.cfg.Log.InfoContext(ctx, "the hub is well again", "check", c.Name)
 	}
+}
+
+// answered reports whether no live check hangs.
+func (h *Health) answered() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.cfg.Now()
+	for _, c := range h.cfg.Checks {
+		if c.Live && now.Sub(h.results[c.Name].at) > (timeout+1)*h.cfg.Every {
+			return false
+		}
+	}
+	return true
 }
 
 // Report is how the hub is.
