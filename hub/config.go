@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"holdfast/operator"
 	"holdfast/posture"
 )
 
@@ -57,6 +58,10 @@ type Config struct {
 	RetentionAge posture.Duration `json:"retention_age"`
 	// RetentionBytes bounds how much of them is kept. Default 1 GiB.
 	RetentionBytes int64 `json:"retention_bytes"`
+	// Limits are what a device may send, and the devices of a group together,
+	// where the group does not say. Default: those of the gateway, and none for
+	// the devices of a group together.
+	Limits operator.Limits `json:"limits,omitzero"`
 	// Console is where operators' browsers reach the hub, as
 	// "https://hub.example:9443": login links, passkeys and the OIDC provider are
 	// bound to it. Default: the first DNS name of Hosts that suits the operator
@@ -68,11 +73,6 @@ type Config struct {
 	SessionIdle posture.Duration `json:"session_idle,omitempty"`
 	// OIDC is a provider that vouches for operators. Default: none.
 	OIDC *OIDC `json:"oidc,omitempty"`
-	// Alerts says what somebody is told, and where. Default: see there.
-	Alerts *Alerts `json:"alerts,omitempty"`
-	// Traces says where OpenTelemetry spans go. Default: what the environment
-	// says; nowhere.
-	Traces *Traces `json:"traces,omitempty"`
 }
 
 // LoadConfig reads the configuration of the hub whose state is in dir.
@@ -133,10 +133,11 @@ func (c *Config) check(path string) error {
 	if c.RetentionBytes < 0 {
 		return fmt.Errorf("configuration %s: retention_bytes is negative", path)
 	}
-	for _, check := range []func() error{c.checkLogins, c.checkShown} {
-		if err := check(); err != nil {
-			return fmt.Errorf("configuration %s: %w", path, err)
-		}
+	if err := c.Limits.Check(); err != nil {
+		return fmt.Errorf("configuration %s: limits: %w", path, err)
+	}
+	if err := c.checkLogins(); err != nil {
+		return fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return nil
 }

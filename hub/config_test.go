@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"holdfast/operator"
 	"holdfast/posture"
 )
 
@@ -37,14 +38,15 @@ func TestConfigDefaults(t *testing.T) {
 func TestConfigTakesEveryKey(t *testing.T) {
 	dir := configured(t, `{"hosts":["hub.example","192.0.2.7"],"mqtt":"192.0.2.7:1883","https":":443","operator":"[::1]:9000",
 		"legacy":"192.0.2.8:8883","legacy_hosts":["old.example"],"stream":"nats://nats.example","stream_replicas":3,
-		"seal_file":"/run/credentials/seal","retention_age":"24h","retention_bytes":1000}`+"\n")
+		"seal_file":"/run/credentials/seal","retention_age":"24h","retention_bytes":1000,"limits":{"messages_per_second":5,"group_bytes_per_second":7}}`+"\n")
 	got, err := LoadConfig(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Config{Hosts: []string{"hub.example", "192.0.2.7"}, MQTT: "192.0.2.7:1883", HTTPS: ":443", Operator: "[::1]:9000",
 		Legacy: "192.0.2.8:8883", LegacyHosts: []string{"old.example"}, Stream: "nats://nats.example", StreamReplicas: 3,
-		SealFile: "/run/credentials/seal", RetentionAge: posture.Duration(24 * time.Hour), RetentionBytes: 1000}
+		SealFile: "/run/credentials/seal", RetentionAge: posture.Duration(24 * time.Hour), RetentionBytes: 1000,
+		Limits: operator.Limits{MessagesPerSecond: 5, GroupBytesPerSecond: 7}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -65,6 +67,8 @@ func TestConfigRefusals(t *testing.T) {
 		"a wrong age":        {`{"hosts":["h"],"retention_age":"a week"}`, "a week"},
 		"a negative age":     {`{"hosts":["h"],"retention_age":"-1h"}`, "-1h"},
 		"a negative size":    {`{"hosts":["h"],"retention_bytes":-1}`, "retention_bytes is negative"},
+		"a negative limit":   {`{"hosts":["h"],"limits":{"group_messages_per_second":-1}}`, "limits: -1 messages per second of the group"},
+		"an unknown limit":   {`{"hosts":["h"],"limits":{"rate":1}}`, `unknown field "rate"`},
 		"a fraction of size": {`{"hosts":["h"],"retention_bytes":1.5}`, "retention_bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

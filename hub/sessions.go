@@ -149,7 +149,7 @@ func (h *hub) buildGateway(ls *listeners) error {
 		return err
 	}
 	h.gateway, err = gateway.New(gateway.Config{
-		Listener: ls.mqtt, TLS: cfg, Doors: doors, Admitter: h, Telemetry: h.stream, Logs: h.logs, Requests: h, Methods: h, Sessions: h.db.Sessions(), Observer: h, Whose: h.whose, Log: h.component("gateway"),
+		Listener: ls.mqtt, TLS: cfg, Doors: doors, Admitter: h, Telemetry: h.stream, Logs: h.logs, Requests: h, Methods: h, Sessions: h.db.Sessions(), Observer: h, Whose: h.whose, Limits: h.cfg.Limits, Log: h.component("gateway"),
 	})
 	return err
 }
@@ -176,7 +176,7 @@ func (h *hub) Admit(ctx context.Context, p gateway.Peer) (gateway.Admission, err
 	if err != nil {
 		return gateway.Admission{}, err
 	}
-	return gateway.Admission{Mode: a.Mode, Fixed: who.Class == pki.Birth, Limits: a.Group.Limits}, nil
+	return gateway.Admission{Mode: a.Mode, Fixed: who.Class == pki.Birth, Group: a.Group.ID, Limits: a.Group.Limits}, nil
 }
 
 // admit is what both device listeners ask about a peer, over a version of TLS,
@@ -232,10 +232,7 @@ func (h *hub) attest(ctx context.Context, s *gateway.Session, op string, payload
 		h.log.WarnContext(ctx, "no channel binding", "device", s.Device(), "err", err)
 		exporter = nil
 	}
-	ctx, end := h.shown.tracer.Start(ctx, "attestation", "device", string(s.Device()), "op", op)
-	status, body := h.verifier.Exchange(ctx, verifierPeer(s.Device(), "mqtt "+s.ID(), exporter), op, payload)
-	end(ofStatus(status))
-	return status, body
+	return h.verifier.Exchange(ctx, verifierPeer(s.Device(), "mqtt "+s.ID(), exporter), op, payload)
 }
 
 // SessionOpened implements gateway.Observer.
@@ -262,7 +259,6 @@ func (h *hub) SessionOpened(s *gateway.Session) {
 	} else {
 		h.messages.Wake(s.Device()) // subscriptions may be of an earlier session
 	}
-	h.shown.monitor.Opened(s.Device(), s.ID())
 	h.connected(p, who, string(s.Mode()))
 	h.log.InfoContext(ctx, "session opened", "device", s.Device(), "class", who.Class, "mode", s.Mode(), "remote", p.Remote)
 }
@@ -307,7 +303,6 @@ func (h *hub) SessionClosed(s *gateway.Session, cause gateway.Cause, err error) 
 	defer cancel()
 	h.fleet.SessionClosed(ctx, s.Device(), s.ID())
 	if s.Registration() == nil {
-		h.shown.monitor.Closed(s.Device(), s.ID())
 		h.disconnected(s, cause)
 	}
 	if cause == gateway.Violation {

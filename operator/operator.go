@@ -46,7 +46,7 @@ type Group struct {
 	ThreadX    bool           `json:"legacy_threadx,omitempty" doc:"the legacy listener with its CBC suites is allowed"`
 	MakerCAs   []string       `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
 	IDs        []string       `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
-	Limits     Limits         `json:"limits,omitzero" doc:"what each of its devices may send"`
+	Limits     Limits         `json:"limits,omitzero" doc:"what each of its devices may send, and all of them together"`
 }
 
 // SetGroup makes a group or changes one. The policy is a built-in one by its
@@ -63,25 +63,7 @@ type SetGroup struct {
 	ThreadX    bool            `json:"legacy_threadx,omitempty" doc:"allow the legacy listener, whose suites are those of stock ThreadX firmware"`
 	MakerCAs   []string        `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
 	IDs        []string        `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
-	Limits     Limits          `json:"limits,omitzero" doc:"what each of its devices may send"`
-}
-
-// What Limits can be at most: what a session holds.
-const (
-	MaxMessageBytes = 256 << 10
-	MaxInFlight     = 256
-	MaxBurst        = 3600 // seconds
-)
-
-// Limits are what one device may send over MQTT. Zero is the hub's default.
-// What is over the rates is read later; what would wait too long, or is too
-// large, ends the session.
-type Limits struct {
-	MessagesPerSecond int `json:"messages_per_second,omitempty" minimum:"0" doc:"messages in a second"`
-	BytesPerSecond    int `json:"bytes_per_second,omitempty" minimum:"0" doc:"bytes of topics and bodies in a second"`
-	BurstSeconds      int `json:"burst_seconds,omitempty" minimum:"0" maximum:"3600" doc:"for how many seconds a silent device saves its rates up"`
-	MaxMessageBytes   int `json:"max_message_bytes,omitempty" minimum:"0" maximum:"262144" doc:"bytes of one telemetry message's body"`
-	InFlight          int `json:"in_flight,omitempty" minimum:"0" maximum:"256" doc:"messages that have not been acknowledged"`
+	Limits     Limits          `json:"limits,omitzero" doc:"what each of its devices may send, and all of them together"`
 }
 
 // CA is a registered authority: a maker's, which signs device certificates, or

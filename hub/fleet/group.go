@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -166,8 +165,8 @@ func succeed(p, old posture.Policy) (posture.Policy, error) {
 // checkGroup refuses a group whose makers' CAs do not exist, or whose ids
 // could be another group's too: a certificate must lead to one group.
 func (f *Fleet) checkGroup(ctx context.Context, g operator.Group) error {
-	if err := checkLimits(g.Limits); err != nil {
-		return err
+	if err := g.Limits.Check(); err != nil {
+		return fault.New(fault.Invalid, "%w", err)
 	}
 	if len(g.IDs) > maxIDs {
 		return fault.New(fault.Invalid, "group has %d ids, at most %d are allowed", len(g.IDs), maxIDs)
@@ -193,23 +192,6 @@ func (f *Fleet) checkGroup(ctx context.Context, g operator.Group) error {
 	for _, other := range groups {
 		if p, q, ok := overlap(g.IDs, other.IDs); ok && other.ID != g.ID {
 			return fault.New(fault.Conflict, "id pattern %q overlaps %q of group %s", p, q, other.ID)
-		}
-	}
-	return nil
-}
-
-// checkLimits refuses limits that no session could keep.
-func checkLimits(l operator.Limits) error {
-	for _, c := range []struct {
-		name      string
-		have, max int
-	}{
-		{"messages per second", l.MessagesPerSecond, math.MaxInt32}, {"bytes per second", l.BytesPerSecond, math.MaxInt32},
-		{"seconds of burst", l.BurstSeconds, operator.MaxBurst}, {"bytes of a message", l.MaxMessageBytes, operator.MaxMessageBytes},
-		{"messages in flight", l.InFlight, operator.MaxInFlight},
-	} {
-		if c.have < 0 || c.have > c.max {
-			return fault.New(fault.Invalid, "%d %s: want 0 (the default) to %d", c.have, c.name, c.max)
 		}
 	}
 	return nil

@@ -45,6 +45,7 @@ func TestSetGroupRefuses(t *testing.T) {
 		"narrower pattern":   {"x", operator.SetGroup{IDs: []string{"meter-1*"}}, fault.Conflict},
 		"id in a pattern":    {"x", operator.SetGroup{IDs: []string{"gas", "meter-7"}}, fault.Conflict},
 		"negative rate":      {"x", operator.SetGroup{Limits: operator.Limits{MessagesPerSecond: -1}}, fault.Invalid},
+		"negative total":     {"x", operator.SetGroup{Limits: operator.Limits{GroupBytesPerSecond: -1}}, fault.Invalid},
 		"too much in flight": {"x", operator.SetGroup{Limits: operator.Limits{InFlight: operator.MaxInFlight + 1}}, fault.Invalid},
 		"too many ids":       {"x", operator.SetGroup{IDs: many}, fault.Invalid},
 	} {

@@ -60,6 +60,7 @@ type Admitter interface {
 type Admission struct {
 	Mode   access.Mode
 	Fixed  bool
+	Group  identity.Group  // whose limits hold for its devices together
 	Limits operator.Limits // zero fields are those of Config
 }
 
@@ -240,6 +241,7 @@ type Gateway struct {
 	running running
 	keeping keeping
 	paces   paces
+	groups  groups
 	stats   Stats
 	wg      sync.WaitGroup // every goroutine of the gateway
 }
@@ -272,6 +274,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{cfg: cfg, log: cfg.Log, slots: make(slots, cfg.Slots), stats: newStats()}
 	g.keeping.seed = maphash.MakeSeed()
 	g.reg.sessions = map[identity.Device][]*Session{}
+	g.groups.terms = map[identity.Group]*terms{}
 	g.paces.left = map[identity.Device]debt{}
 	g.pend.conns = map[net.Conn]*source{}
 	g.pend.sources = map[netip.Prefix]*source{}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"sync"
 	"time"
 
@@ -36,7 +37,69 @@ func effective(l, or operator.Limits) operator.Limits {
 		BurstSeconds:      cmp.Or(l.BurstSeconds, or.BurstSeconds),
 		MaxMessageBytes:   min(cmp.Or(l.MaxMessageBytes, or.MaxMessageBytes), operator.MaxMessageBytes),
 		InFlight:          min(cmp.Or(l.InFlight, or.InFlight), operator.MaxInFlight),
+
+		GroupMessagesPerSecond: cmp.Or(l.GroupMessagesPerSecond, or.GroupMessagesPerSecond),
+		GroupBytesPerSecond:    cmp.Or(l.GroupBytesPerSecond, or.GroupBytesPerSecond),
 	}
+}
+
+// terms are the limits under which the sessions of a group stand; they share
+// them.
+type terms struct {
+	operator.Limits
+	total *total // nil: the group has no limit of its own
+}
+
+// total is how fast the devices of a group send together. A session takes one
+// message at a time and waits for its turn before the next, so the group's rate
+// goes round among those that send: a noisy device gets no more than another.
+type total struct {
+	mu     sync.Mutex
+	pace   pace
+	limits operator.Limits // the group's, in the place of a device's
+}
+
+func newTotal(l operator.Limits) *total {
+	if l.GroupMessagesPerSecond == 0 && l.GroupBytesPerSecond == 0 {
+		return nil
+	}
+	return &total{limits: operator.Limits{BurstSeconds: l.BurstSeconds,
+		MessagesPerSecond: cmp.Or(l.GroupMessagesPerSecond, math.MaxInt), BytesPerSecond: cmp.Or(l.GroupBytesPerSecond, math.MaxInt)}}
+}
+
+// take is pace.take for the whole group.
+func (t *total) take(now time.Time, size int, refusable bool) (time.Duration, error) {
+	if t == nil {
+		return 0, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pace.take(now, &t.limits, size, refusable)
+}
+
+// groups has the terms of each group, as they were last.
+type groups struct {
+	mu    sync.Mutex
+	terms map[identity.Group]*terms
+}
+
+// of returns the terms of a group whose limits are l. Changed ones begin with
+// what its devices have used up under the old.
+func (gs *groups) of(id identity.Group, l operator.Limits) *terms {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	old := gs.terms[id]
+	if old != nil && old.Limits == l {
+		return old
+	}
+	t := &terms{Limits: l, total: newTotal(l)}
+	if old != nil && old.total != nil && t.total != nil {
+		old.total.mu.Lock()
+		t.total.pace = old.total.pace
+		old.total.mu.Unlock()
+	}
+	gs.terms[id] = t
+	return t
 }
 
 // The refusals of what is over a limit. Their texts are fixed, so that the same
@@ -100,8 +163,13 @@ func (s *Session) shape(ctx context.Context, size int, refusable bool) error {
 	if s.pace == nil {
 		s.pace = s.g.paces.claim(s.device)
 	}
-	wait, err := s.pace.take(time.Now(), s.limits, size, refusable)
-	if err != nil || wait < minDelay {
+	now := time.Now()
+	wait, err := s.pace.take(now, &s.limits.Limits, size, refusable)
+	if err != nil {
+		return err
+	}
+	together, err := s.limits.total.take(now, size, refusable)
+	if wait = max(wait, together); err != nil || wait < minDelay {
 		return err
 	}
 	if !s.pace.told {

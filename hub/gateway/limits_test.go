@@ -10,6 +10,7 @@ import (
 
 	"holdfast/access"
 	"holdfast/hub/gateway"
+	"holdfast/identity"
 	"holdfast/iothub"
 	"holdfast/mqtt"
 	"holdfast/operator"
@@ -117,6 +118,64 @@ func TestShapedByBytes(t *testing.T) {
 		c.send(&mqtt.Publish{Topic: iothub.Attest{Op: iothub.AttestEvidence, RequestID: "1"}.String(), Payload: make([]byte, 100_000)})
 		expect[*mqtt.Publish](c)
 		checkTook(t, "evidence", time.Since(began), gateway.MaxDelay)
+	})
+}
+
+// grouped admits devices whose ids begin with the group's name within its limits.
+func grouped(limits map[string]operator.Limits) func(context.Context, gateway.Peer) (gateway.Admission, error) {
+	return func(_ context.Context, p gateway.Peer) (gateway.Admission, error) {
+		group, _, _ := strings.Cut(string(p.Device), "-")
+		return gateway.Admission{Mode: access.Full, Group: identity.Group(group), Limits: limits[group]}, nil
+	}
+}
+
+// The devices of a group share what it may send, and go round; another group
+// does not notice.
+func TestShapedTogether(t *testing.T) {
+	hub := &fakeHub{admit: grouped(map[string]operator.Limits{"noisy": {GroupMessagesPerSecond: 10, BurstSeconds: 1}})}
+	synctest.Test(t, func(t *testing.T) {
+		_, open := onPipes(t, hub)
+		a, b, other := open("noisy-1"), open("noisy-2"), open("quiet-1")
+		began := time.Now()
+		a.flood("noisy-1", 40)
+		a.took(10) // saved up
+		b.flood("noisy-2", 10)
+		b.took(10)
+		// 10 of its own and about as many of the other device, at 10 a second.
+		if got := time.Since(began); got < 1500*time.Millisecond || got > 2500*time.Millisecond {
+			t.Errorf("10 messages beside a device that floods took %v", got)
+		}
+		other.flood("quiet-1", 40)
+		checkTook(t, "40 messages of another group", other.took(40), 0)
+		a.conn.NetConn().Close()
+	})
+}
+
+// A group of which too many send at once is refused, not served ever later.
+func TestRefusedTogether(t *testing.T) {
+	hub := &fakeHub{admit: grouped(map[string]operator.Limits{"noisy": {GroupBytesPerSecond: 1000, BurstSeconds: 1}})}
+	synctest.Test(t, func(t *testing.T) {
+		b, open := onPipes(t, hub)
+		c := open("noisy-1")
+		c.send(&mqtt.Publish{Topic: events("noisy-1"), QoS: 1, ID: 1, Payload: make([]byte, 7000)})
+		c.expectEnd()
+		b.hub.awaitClosed(t, gateway.Violation, "over the rate limit")
+	})
+}
+
+// Changed limits hold for new sessions, and do not give the group a fresh start.
+func TestGroupLimitsChange(t *testing.T) {
+	limits := map[string]operator.Limits{"noisy": {GroupMessagesPerSecond: 10, BurstSeconds: 1}}
+	hub := &fakeHub{admit: grouped(limits)}
+	synctest.Test(t, func(t *testing.T) {
+		_, open := onPipes(t, hub)
+		c := open("noisy-1")
+		c.flood("noisy-1", 20)
+		checkTook(t, "20 messages at 10 a second with 10 saved up", c.took(20), time.Second)
+		limits["noisy"] = operator.Limits{GroupMessagesPerSecond: 20, BurstSeconds: 1}
+		d := open("noisy-2")
+		d.flood("noisy-2", 20)
+		checkTook(t, "20 messages at 20 a second with nothing saved up", d.took(20), time.Second)
 	})
 }
 

@@ -20,7 +20,6 @@ import (
 	"holdfast/identity"
 	"holdfast/iothub"
 	"holdfast/mqtt"
-	"holdfast/operator"
 )
 
 // stream is what packets travel in.
@@ -75,8 +74,8 @@ type Session struct {
 	err     error // says more about cause
 	mode    access.Mode
 	subs    []Subscription
-	limits  *operator.Limits // since it was admitted
-	pace    *pace            // nil before the first packet
+	limits  *terms // since it was admitted
+	pace    *pace  // nil before the first packet
 	sent    inflight
 	unacked window
 	out     []byte // packets that wait to be written
@@ -162,11 +161,7 @@ func (s *Session) start(a Admission) bool {
 		s.mode = a.Mode
 	}
 	s.fixed = a.Fixed
-	s.limits = &s.g.cfg.Limits
-	if a.Limits != (operator.Limits{}) {
-		own := effective(a.Limits, *s.limits)
-		s.limits = &own
-	}
+	s.limits = s.g.groups.of(a.Group, effective(a.Limits, s.g.cfg.Limits))
 	return !s.closed
 }
 
@@ -195,7 +190,7 @@ func (s *Session) cut(c Cause, err error) bool {
 	s.closed, s.cause, s.err = true, c, err
 	s.out = nil
 	if s.pace != nil {
-		s.g.paces.leave(s.device, s.pace, s.limits)
+		s.g.paces.leave(s.device, s.pace, &s.limits.Limits)
 	}
 	if s.work != nil {
 		s.work.cancel()
