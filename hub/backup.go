@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/fault"
 	"holdfast/hub/backup"
 	"holdfast/hub/journal"
 	"holdfast/hub/store"
@@ -336,3 +337,14 @@ func freeBytes(dir string) (int64, error) {
 
 // minFree is what restoring leaves free, in bytes.
 const minFree = 64 << 20
+
+// backUp implements what api.Config.Backup is for. One at a time: the copy of
+// the database takes room.
+func (h *hub) backUp(ctx context.Context, by string, w io.Writer) error {
+	if !h.backingUp.TryLock() {
+		return fault.New(fault.Conflict, "a backup is being made already")
+	}
+	defer h.backingUp.Unlock()
+	_ = os.Remove(filepath.Join(h.dir, copyName)) // of a process that ended meanwhile: this one holds the lock
+	return source{dir: h.dir, cfg: h.cfg, version: h.version, secret: h.secret, db: h.db, stream: h.stream, journal: h.journal, by: by}.write(ctx, w)
+}

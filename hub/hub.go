@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -63,7 +64,9 @@ type Addresses struct {
 
 // hub is one hub process.
 type hub struct {
+	dir     string // of its state
 	cfg     Config
+	secret  pki.Secret
 	version string
 	log     *slog.Logger
 	at      Addresses
@@ -87,6 +90,8 @@ type hub struct {
 	trust     *anchors
 	logs      *shipments
 	refusals  *refusals
+
+	backingUp sync.Mutex
 	shown     *shown
 }
 
@@ -114,7 +119,7 @@ func Run(ctx context.Context, dir string, o Options) error {
 		return err
 	}
 	defer ls.close()
-	h := &hub{cfg: cfg, version: o.Version, log: o.Log, at: ls.addresses(), shown: newShown()}
+	h := &hub{dir: dir, cfg: cfg, version: o.Version, log: o.Log, at: ls.addresses(), shown: newShown()}
 	if h.db, err = store.Open(ctx, filepath.Join(dir, databaseName)); err != nil {
 		return err
 	}
@@ -176,12 +181,13 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 	if err != nil {
 		return fmt.Errorf("seal file %s: %w", h.cfg.SealFile, err)
 	}
+	h.secret = secret
 	for _, step := range []func() error{
 		func() error { return h.buildJournal(dir, secret) },
 		func() error { return h.buildStream(ctx, dir) },
 		func() error { return h.buildIssuer(ctx, dir, secret) },
 		func() error { return h.buildAccounts(ctx, dir) },
-		func() error { return h.buildFleet() },
+		func() error { return h.buildFleet(ctx) },
 		func() error { return h.buildTwins() },
 		func() error { return h.buildProvision(ctx) },
 		func() error { return h.buildVerifier() },
@@ -241,15 +247,18 @@ func (h *hub) buildIssuer(ctx context.Context, dir string, secret pki.Secret) er
 	return h.buildRSA(ctx, names)
 }
 
-func (h *hub) buildFleet() error {
+func (h *hub) buildFleet(ctx context.Context) error {
 	var err error
 	h.fleet, err = fleet.New(fleet.Config{
 		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer}, Enrolments: enrolments{h},
 		Log: h.component("fleet"),
 	})
+	if err != nil {
+		return err
+	}
 	h.trust = &anchors{issuer: h.issuer, fleet: h.fleet, pins: h.pinned, naming: h.named}
 	h.logs = newShipments(h.stream, h.fleet, h.component("logs"))
-	return err
+	return h.fleet.Load(ctx)
 }
 
 // run serves until ctx ends. The edges stop first, so that what they took is

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,6 +70,7 @@ func Init(ctx context.Context, in InitConfig) error {
 	if err := os.Chmod(in.State, 0o700); err != nil { // it may have been there
 		return err
 	}
+	in.Hosts = reachable(in.Hosts, in.Operator)
 	cfg := Config{Hosts: in.Hosts, Operator: in.Operator, SealFile: in.SealFile}
 	if in.SealFile != "" {
 		abs, err := filepath.Abs(in.SealFile)
@@ -96,6 +99,23 @@ func Init(ctx context.Context, in InitConfig) error {
 		return err
 	}
 	return EnableRSA(ctx, in.State, in.RSARootOut)
+}
+
+// reachable adds the names of this machine for itself to those of a hub whose
+// operators come from there, which is the default: by them the console and the
+// command line find a certificate that is the hub's. The first name stays first.
+func reachable(hosts []string, at string) []string {
+	host, _, err := net.SplitHostPort(cmp.Or(at, defaultOperator))
+	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return hosts
+	}
+	hosts = slices.Clone(hosts)
+	for _, h := range []string{"localhost", "127.0.0.1", "::1"} {
+		if !slices.Contains(hosts, h) {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
 }
 
 // offTheHub refuses a place for the root's key among the hub's own files: a copy

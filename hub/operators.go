@@ -13,6 +13,7 @@ import (
 	"holdfast/hub/console"
 	"holdfast/hub/fleet"
 	"holdfast/hub/issuer"
+	"holdfast/hub/store"
 	"holdfast/hub/stream"
 	"holdfast/identity"
 	"holdfast/iothub"
@@ -49,6 +50,14 @@ func (r registry) AddCA(ctx context.Context, by string, in operator.CA) (operato
 // Devices implements api.Devices.
 func (r registry) Devices(ctx context.Context, f api.Filter) ([]operator.Device, error) {
 	return r.Fleet.Devices(ctx, operator.FleetQuery{Group: f.Group, Status: f.Status, Groups: f.Groups, After: string(f.After), Limit: f.Limit})
+}
+
+// history is the issuer's books as operators read them.
+type history struct{ db *store.Store }
+
+// Certificates implements api.History.
+func (h history) Certificates(ctx context.Context, id identity.Device) ([]operator.Issued, error) {
+	return h.db.History(ctx, id)
 }
 
 // events reads the stream as operators do.
@@ -95,7 +104,8 @@ func (h *hub) describe(ctx context.Context) (operator.Hub, error) {
 	n, err := h.fleet.Count(ctx)
 	return operator.Hub{Version: h.version, Hosts: h.cfg.Hosts, MQTT: h.at.MQTT, HTTPS: h.at.HTTPS, Legacy: h.at.Legacy,
 		RSARoot: h.rootText(issuer.Modern), OldRoot: h.rootText(issuer.Legacy),
-		Root: string(pki.EncodeCerts(h.issuer.Root())), Scope: string(h.provision.Scope()), Devices: n, Connected: h.fleet.Connected()}, err
+		Root: string(pki.EncodeCerts(h.issuer.Root())), Scope: string(h.provision.Scope()), Devices: n, Connected: h.fleet.Connected(),
+		Time: time.Now().UTC(), LastBackup: lastBackup(h.dir)}, err
 }
 
 // serveOperators serves the operator API until ctx ends.
@@ -113,7 +123,7 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 	apiHandler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
 		References: h.verifier, Twins: h.twins, Methods: tracedCalls{h.calls, h.shown.tracer}, Messages: h.messages, Enrollments: h.provision, Events: events{h.stream, ctx.Done()}, Ledger: h.journal, Log: h.component("api"),
 		Alerts: h.shown.monitor, Series: h.shown.monitor, SessionHistory: h.shown.monitor, Began: h.began,
-		Accounts: h.accounts, Logins: h.accounts, Tokens: h.accounts, Certifier: h.accounts})
+		Accounts: h.accounts, Logins: h.accounts, Tokens: h.accounts, Certifier: h.accounts, Overview: h.fleet, History: history{h.db}, Backup: h.backUp})
 	pages, err := console.New(console.Config{API: apiHandler, Log: h.component("console")})
 	if err != nil {
 		return err

@@ -153,7 +153,7 @@ func Describe(version string) huma.Config {
 	c.RejectUnknownQueryParameters = true
 	c.Formats = map[string]huma.Format{"application/json": {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: strictly}}
 	c.Formats["json"] = c.Formats["application/json"] // of media types that end with it
-	c.Info.Description = "Devices, groups, policies and evidence of one hub. Errors are problems (RFC 9457); one of type " + StepUpProblem +
+	c.Info.Description = "Devices, groups, policies and evidence of one hub. Errors are problems (RFC 9457); one of type " + operator.StepUpProblem +
 		" means that a fresh proof of who asks is all that is missing. Every operation says which role it takes (x-right); who is limited to groups sees and touches only what is theirs."
 	c.Components.Schemas.RegisterTypeAlias(deviceType, reflect.TypeFor[deviceID]())
 	c.Components.Schemas.RegisterTypeAlias(groupType, reflect.TypeFor[groupName]())

@@ -130,10 +130,6 @@ func (a *api) authorise(ctx huma.Context, next func(huma.Context)) {
 	next(ctx)
 }
 
-// StepUpProblem is the type of the problem (RFC 9457) that says that a fresh
-// proof of who asks is all that is missing.
-const StepUpProblem = "https://holdfast.invalid/problems/step-up"
-
 // describeRight puts into an operation's description what it takes.
 func describeRight(o *huma.Operation, rights map[string]operator.Right) {
 	r := rights[o.OperationID]
