@@ -78,12 +78,26 @@ func (c *Client) AddDevice(ctx context.Context, d operator.AddDevice) (operator.
 	return out, c.call(ctx, http.MethodPost, "/v1/devices", d, &out)
 }
 
-// Devices lists devices; an empty group or status means any.
+// maxDevices is how many devices the hub answers at a time.
+const maxDevices = 1000
+
+// Devices lists devices by id; an empty group or status means any.
 func (c *Client) Devices(ctx context.Context, g identity.Group, status string) ([]operator.Device, error) {
-	q := url.Values{}
+	q := url.Values{"limit": {strconv.Itoa(maxDevices)}}
 	set(q, "group", string(g))
 	set(q, "status", status)
-	return get[[]operator.Device](ctx, c, "/v1/devices?"+q.Encode())
+	all := []operator.Device{}
+	for {
+		page, err := get[[]operator.Device](ctx, c, "/v1/devices?"+q.Encode())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if len(page) < maxDevices {
+			return all, nil
+		}
+		q.Set("after", string(page[len(page)-1].ID))
+	}
 }
 
 // Device shows a device.
@@ -261,6 +275,7 @@ func (c *Client) seeHead(resp *http.Response) error {
 // problem reads an RFC 9457 problem into an error of its kind.
 func problem(resp *http.Response) error {
 	var p struct {
+		Type   string `json:"type"`
 		Detail string `json:"detail"`
 		Errors []struct {
 			Message  string `json:"message"`
@@ -273,6 +288,9 @@ func problem(resp *http.Response) error {
 	}
 	for _, e := range p.Errors {
 		p.Detail += "; " + strings.TrimSpace(e.Location+" "+e.Message)
+	}
+	if p.Type == operator.StepUpProblem {
+		return fault.New(fault.Denied, "%w", operator.ErrStepUp)
 	}
 	k := kind(resp.StatusCode)
 	if k == fault.Integrity && len(p.Errors) > 0 {

@@ -30,8 +30,8 @@ const headName = "head.json"
 // Profile is an operator's way to a hub: a file of this form, with the files
 // it names in its directory.
 type Profile struct {
-	URL         string `json:"url"`         // of the operator API
-	Root        string `json:"root"`        // file: the hub's root certificate
+	URL         string `json:"url"`                   // of the operator API
+	Root        string `json:"root"`                  // file: the hub's root certificate
 	Certificate string `json:"certificate,omitempty"` // file: the operator's certificate and its issuer
 	Key         string `json:"key,omitempty"`         // file: its private key
 	Token       string `json:"token,omitempty"`       // file: an API token, in place of a certificate and key
@@ -56,11 +56,26 @@ func OpenAt(path, at string) (*Client, error) {
 	if at != "" {
 		p.URL = at
 	}
-	cfg, err := p.tls()
+	token, err := p.token()
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w", path, err)
 	}
-	token, err := p.token()
+	return p.open(path, token)
+}
+
+// OpenWithToken is Open with an API token in place of whatever credential the
+// profile has, which is not shown.
+func OpenWithToken(path, token string) (*Client, error) {
+	p, err := LoadProfile(path)
+	if err != nil {
+		return nil, err
+	}
+	p.Certificate, p.Key, p.Token = "", "", "from elsewhere"
+	return p.open(path, token)
+}
+
+func (p *Profile) open(path, token string) (*Client, error) {
+	cfg, err := p.tls()
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w", path, err)
 	}

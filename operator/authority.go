@@ -59,6 +59,10 @@ type Principal struct {
 // StepUpFor is how long a proof is fresh enough for a dangerous act.
 const StepUpFor = 5 * time.Minute
 
+// StepUpProblem is the type of the problem (RFC 9457) that says that a fresh
+// proof of who asks is all that is missing.
+const StepUpProblem = "https://holdfast.invalid/problems/step-up"
+
 // ErrStepUp is in the error of an act that needs a fresh proof of who asks.
 var ErrStepUp = errors.New("prove once more who you are: with a passkey or an operator certificate")
 

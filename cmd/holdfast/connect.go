@@ -19,11 +19,15 @@ const profileName = "profile.json"
 
 var errNoProfile = errors.New("no operator profile found")
 
-// connect makes the API client of a command from the operator's profile.
+// connect makes the API client of a command from the operator's profile, with
+// the API token in HOLDFAST_TOKEN where there is one.
 func connect(cmd *cobra.Command) (*client.Client, error) {
 	path, err := profilePath(cmd)
 	if err != nil {
 		return nil, err
+	}
+	if token := os.Getenv("HOLDFAST_TOKEN"); token != "" {
+		return client.OpenWithToken(path, token)
 	}
 	return client.Open(path)
 }

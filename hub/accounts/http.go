@@ -23,7 +23,7 @@ import (
 const maxBody = 32 << 10
 
 // StepUpProblem is the type of the problem that a fresh proof of who asks solves.
-const StepUpProblem = "https://holdfast.invalid/problems/step-up"
+const StepUpProblem = operator.StepUpProblem
 
 // Handler serves /auth: logging in and out. Who asks is in the request's
 // context, as Identify or ByCertificate found.

@@ -95,7 +95,7 @@ func (a *api) replay(w http.ResponseWriter, r *http.Request, next http.Handler, 
 		e, first := a.again.enter(as, what, time.Now())
 		switch {
 		case e.what != what:
-			a.problem(r.Context(), w, huma.Error422UnprocessableEntity(againHeader+": another request had this name"))
+			a.problem(r.Context(), w, huma.Error422UnprocessableEntity("another request had this name", &huma.ErrorDetail{Location: "header." + againHeader, Message: "names one request alone"}))
 			return
 		case first:
 			rec := &recorder{ResponseWriter: w, status: http.StatusOK}

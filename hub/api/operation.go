@@ -16,6 +16,7 @@ import (
 	"holdfast/fault"
 	"holdfast/internal/httpfault"
 	"holdfast/iothub"
+	"holdfast/operator"
 )
 
 // op describes one operation and the statuses that it may answer with beyond
@@ -105,7 +106,7 @@ func (a *api) refuse(ctx context.Context, err error) huma.StatusError {
 	status := httpfault.Status(fault.Of(err))
 	p := &huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: fault.Public(err)}
 	if needsStepUp(err) {
-		p.Type = StepUpProblem
+		p.Type = operator.StepUpProblem
 	}
 	return p
 }

@@ -141,7 +141,7 @@ func TestRights(t *testing.T) {
 			old.Proved = time.Now().Add(-operator.StepUpFor - time.Second)
 			token.Via = operator.ViaToken
 			for name, who := range map[string]operator.Principal{"an old proof": old, "a token": token} {
-				if rec := refused(name, who, http.StatusForbidden); kindOf(t, rec) != api.StepUpProblem {
+				if rec := refused(name, who, http.StatusForbidden); kindOf(t, rec) != operator.StepUpProblem {
 					t.Errorf("%s with %s: %s", o.ID, name, rec.Body)
 				}
 			}
@@ -171,7 +171,7 @@ func TestRightsOfKinds(t *testing.T) {
 		{op, "POST", "/v1/enrollments/group/pump-01/enable", "", 403, ""},
 		{admin, "POST", "/v1/enrollments/group/pump-01/enable", "", 200, ""},
 		{admin, "POST", "/v1/cas", `{"name":"m","kind":"maker","pem":"x"}`, 200, ""},
-		{admin, "POST", "/v1/cas", `{"name":"m","kind":"endorsement","class":"hardware","pem":"x"}`, 403, api.StepUpProblem},
+		{admin, "POST", "/v1/cas", `{"name":"m","kind":"endorsement","class":"hardware","pem":"x"}`, 403, operator.StepUpProblem},
 	} {
 		if rec := p.as(tt.who, tt.method, tt.path, tt.body); rec.Code != tt.status || tt.kind != "" && kindOf(t, rec) != tt.kind {
 			t.Errorf("%s %s %s: %d %s", tt.method, tt.path, tt.body, rec.Code, rec.Body)
