@@ -17,6 +17,10 @@ import (
 // configName is the hub's configuration inside its state directory.
 const configName = "hub.json"
 
+// defaultOperator is where operators are listened to: by those on this machine
+// alone.
+const defaultOperator = "127.0.0.1:9443"
+
 // Config is the file hub.json in the hub's state directory. An unknown key is
 // an error. Every key may be left out.
 type Config struct {
@@ -73,6 +77,11 @@ type Config struct {
 	SessionIdle posture.Duration `json:"session_idle,omitempty"`
 	// OIDC is a provider that vouches for operators. Default: none.
 	OIDC *OIDC `json:"oidc,omitempty"`
+	// Alerts says what somebody is told, and where. Default: see there.
+	Alerts *Alerts `json:"alerts,omitempty"`
+	// Traces says where OpenTelemetry spans go. Default: what the environment
+	// says; nowhere.
+	Traces *Traces `json:"traces,omitempty"`
 }
 
 // LoadConfig reads the configuration of the hub whose state is in dir.
@@ -103,7 +112,7 @@ func (c *Config) fill(dir string) {
 	for _, d := range []struct {
 		at  *string
 		def string
-	}{{&c.MQTT, ":8883"}, {&c.HTTPS, ":8443"}, {&c.Operator, "127.0.0.1:9443"}, {&c.SealFile, "seal.key"}} {
+	}{{&c.MQTT, ":8883"}, {&c.HTTPS, ":8443"}, {&c.Operator, defaultOperator}, {&c.SealFile, "seal.key"}} {
 		if *d.at == "" {
 			*d.at = d.def
 		}
@@ -136,8 +145,10 @@ func (c *Config) check(path string) error {
 	if err := c.Limits.Check(); err != nil {
 		return fmt.Errorf("configuration %s: limits: %w", path, err)
 	}
-	if err := c.checkLogins(); err != nil {
-		return fmt.Errorf("configuration %s: %w", path, err)
+	for _, check := range []func() error{c.checkLogins, c.checkShown} {
+		if err := check(); err != nil {
+			return fmt.Errorf("configuration %s: %w", path, err)
+		}
 	}
 	return nil
 }

@@ -232,7 +232,10 @@ func (h *hub) attest(ctx context.Context, s *gateway.Session, op string, payload
 		h.log.WarnContext(ctx, "no channel binding", "device", s.Device(), "err", err)
 		exporter = nil
 	}
-	return h.verifier.Exchange(ctx, verifierPeer(s.Device(), "mqtt "+s.ID(), exporter), op, payload)
+	ctx, end := h.shown.tracer.Start(ctx, "attestation", "device", string(s.Device()), "op", op)
+	status, body := h.verifier.Exchange(ctx, verifierPeer(s.Device(), "mqtt "+s.ID(), exporter), op, payload)
+	end(ofStatus(status))
+	return status, body
 }
 
 // SessionOpened implements gateway.Observer.
@@ -254,6 +257,7 @@ func (h *hub) SessionOpened(s *gateway.Session) {
 		h.gateway.Revoke(s.Device())
 		return
 	}
+	h.shown.monitor.Opened(s.Device(), s.ID())
 	if s.Clean() && s.Mode() == access.Full { // in quarantine it could not have them, and does not lose them
 		h.messages.Discard(s.Device(), p.Connected)
 	} else {
@@ -303,6 +307,7 @@ func (h *hub) SessionClosed(s *gateway.Session, cause gateway.Cause, err error) 
 	defer cancel()
 	h.fleet.SessionClosed(ctx, s.Device(), s.ID())
 	if s.Registration() == nil {
+		h.shown.monitor.Closed(s.Device(), s.ID())
 		h.disconnected(s, cause)
 	}
 	if cause == gateway.Violation {

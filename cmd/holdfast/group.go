@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/operator"
+	"holdfast/posture/policy"
 )
 
 func groupCmd() *cobra.Command {
@@ -22,20 +22,20 @@ func groupCmd() *cobra.Command {
 
 func groupCreateCmd() *cobra.Command {
 	var g operator.SetGroup
-	var policy string
+	var from string
 	cmd := &cobra.Command{
 		Use:     "create NAME",
 		Aliases: []string{"set"},
 		Short:   "Make a group, or change one",
 		Long: `Make a group or change one. --policy takes a built-in policy (standard, bench,
-lenient) or a file with a policy in JSON; 'holdfast group show NAME --json' prints
+lenient) or a file with a policy, in text or JSON; 'holdfast policy show NAME' prints
 one to start from. Limits hold for each device from its next connection on.`,
 		Example: `  holdfast group create pumps --policy standard
   holdfast group create meters --maker-ca maker --ids 'meter-*' --policy lenient
   holdfast group create sensors --rate 10 --bytes 4096 --max-message 1024`,
 		Args: nArgs(1),
 	}
-	cmd.Flags().StringVar(&policy, "policy", "standard", "built-in policy or policy file")
+	cmd.Flags().StringVar(&from, "policy", "standard", "built-in policy or policy file")
 	cmd.Flags().BoolVar(&g.Simulation, "simulation", false, "let software TPMs count as hardware roots")
 	cmd.Flags().BoolVar(&g.FileKeys, "file-keys", false, "let devices without a TPM keep their key in a file")
 	cmd.Flags().BoolVar(&g.SelfSigned, "legacy-selfsigned", false, "accept self-signed certificates that are enrolled by SHA-256; identity measures fail")
@@ -56,7 +56,7 @@ one to start from. Limits hold for each device from its next connection on.`,
 		if err != nil {
 			return usageError{err}
 		}
-		if err := readPolicy(&g, policy); err != nil {
+		if err := readPolicy(&g, from); err != nil {
 			return err
 		}
 		return ask(cmd, fmt.Sprintf("group %s", id), func(c *client.Client, ctx context.Context) (operator.Group, error) {
@@ -69,16 +69,16 @@ one to start from. Limits hold for each device from its next connection on.`,
 }
 
 // readPolicy takes the name of a built-in policy or a file.
-func readPolicy(g *operator.SetGroup, policy string) error {
-	if !strings.ContainsAny(policy, "./") {
-		g.PolicyName = policy
+func readPolicy(g *operator.SetGroup, from string) error {
+	if !strings.ContainsAny(from, "./") {
+		g.PolicyName = from
 		return nil
 	}
-	b, err := os.ReadFile(policy)
+	b, _, err := loadPolicy(nil, from)
 	if err != nil {
-		return fmt.Errorf("read the policy: %w", err)
+		return err
 	}
-	g.Policy = b
+	putPolicy(g, b)
 	return nil
 }
 
@@ -150,13 +150,21 @@ func groupSheet(w writer, g operator.Group) {
 			fmt.Fprintf(w, "%s\t%d\n", l.name, l.n)
 		}
 	}
-	fmt.Fprintln(w, "\nMEASURE\tGRADE AT LEAST\tNOT OLDER THAN")
+	fmt.Fprintln(w, "\nMEASURE\tGRADE AT LEAST\tNOT OLDER THAN\tMAY BE UNKNOWN")
 	for _, r := range g.Policy.Require {
-		old := "-"
+		old, grace := "-", "-"
 		if r.MaxAge > 0 {
-			b, _ := r.MaxAge.MarshalText() // never fails
-			old = string(b)
+			old = policy.Text(r.MaxAge)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Measure, r.Grade, old)
+		if r.GraceUnknown {
+			grace = "with grace"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Measure, r.Grade, old, grace)
+	}
+	if len(g.Policy.Conditions) > 0 {
+		fmt.Fprintln(w, "\nWHILE THIS HOLDS\tIT IS\tBECAUSE")
+	}
+	for _, c := range g.Policy.Conditions {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", c.When, c.Then, c.Reason)
 	}
 }
