@@ -301,6 +301,7 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	h.shown.up.Store(true)
 	h.notify(sdnotify.Ready)
 	if ready != nil {
+	h.shown.health.Again()
 		ready(h.at)
 	}
 	edgeErr := edges.Wait()

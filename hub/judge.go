@@ -108,7 +108,7 @@ func (g *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // stranger serves who is not known: what is for everybody.
 func (g *judge) stranger(w http.ResponseWriter, r *http.Request) {
-	if g.strangers.Take(ratelimit.Origin(r.RemoteAddr).String(), time.Now()) > 0 {
+	if !ofHealth(r.URL.Path) && g.strangers.Take(ratelimit.Origin(r.RemoteAddr).String(), time.Now()) > 0 {
 		g.hub.accounts.Problem(w, r, accounts.TooMany(time.Second))
 		return
 	}

@@ -13,13 +13,17 @@ import (
 	"holdfast/operator"
 )
 
+// ofHealth reports whether a path asks how the hub is: that is answered from
+// memory, to anybody and as often as they like.
+func ofHealth(path string) bool { return path == "/healthz" || path == "/readyz" }
+
 // shows serves /healthz and /readyz to anybody, with the details to who is
 // known, and /metrics to who may see all groups; next has the rest.
 func (h *hub) shows(next http.Handler) http.Handler {
 	state := h.shown.health.Handler(func(r *http.Request) bool { return operator.From(r.Context()).Name != "" })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/healthz", "/readyz":
+		switch {
+		case ofHealth(r.URL.Path):
 			state.ServeHTTP(w, r)
 		case "/metrics":
 			h.serveMetrics(w, r)

@@ -43,7 +43,8 @@ const (
 
 // Health knows how the hub is. It is safe for concurrent use.
 type Health struct {
-	cfg Config
+	cfg  Config
+	wake chan struct{}
 
 	mu      sync.Mutex
 	results map[string]result
@@ -65,7 +66,7 @@ func New(cfg Config) (*Health, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Health{cfg: cfg, results: map[string]result{}}, nil
+	return &Health{cfg: cfg, wake: make(chan struct{}, 1), results: map[string]result{}}, nil
 }
 
 // Run checks until ctx ends.
@@ -78,8 +79,17 @@ func (h *Health) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-h.wake:
 		case <-time.After(h.cfg.Every):
 		}
+	}
+}
+
+// Again has the checks done now, because something has changed.
+func (h *Health) Again() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
 	}
 }
 
