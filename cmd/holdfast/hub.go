@@ -68,7 +68,7 @@ func (m madeHub) print(w writer) {
 
 func hubRunCmd(io stdio) *cobra.Command {
 	var o hub.Options
-	var state, level string
+	var state, level, format string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the hub until it is told to stop",
@@ -84,25 +84,36 @@ override its addresses. Logs go to stderr: text to a terminal, JSON otherwise.`,
 	cmd.Flags().StringVar(&o.Legacy, "legacy", "", "address of the legacy listener (see 'hub legacy enable')")
 	cmd.Flags().StringVar(&o.Stream, "stream", "", "URL of an external NATS cluster that keeps messages and events, in place of the embedded one")
 	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	cmd.Flags().StringVar(&format, "log-format", "", "text or json (default: text to a terminal, JSON otherwise)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var l slog.Level
 		if err := l.UnmarshalText([]byte(level)); err != nil {
 			return usagef("--log-level: %w", err)
 		}
-		o.Log = logger(io, l)
+		var err error
+		if o.Log, err = logger(io, l, format); err != nil {
+			return err
+		}
 		o.Version = version
 		return hub.Run(cmd.Context(), state, o)
 	}
 	return cmd
 }
 
-// logger logs to stderr: text to a terminal, JSON otherwise.
-func logger(io stdio, level slog.Level) *slog.Logger {
+// logger logs to stderr: in the format that is asked for, otherwise as text to
+// a terminal and as JSON to all else.
+func logger(io stdio, level slog.Level, format string) (*slog.Logger, error) {
 	o := &slog.HandlerOptions{Level: level}
-	if f, ok := io.Err.(*os.File); ok && isTerminal(f) {
-		return slog.New(slog.NewTextHandler(io.Err, o))
+	if f, ok := io.Err.(*os.File); ok && isTerminal(f) && format == "" {
+		format = "text"
 	}
-	return slog.New(slog.NewJSONHandler(io.Err, o))
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(io.Err, o)), nil
+	case "json", "":
+		return slog.New(slog.NewJSONHandler(io.Err, o)), nil
+	}
+	return nil, usagef("--log-format %q: want text or json", format)
 }
 
 func hubShowCmd() *cobra.Command {

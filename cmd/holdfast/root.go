@@ -86,7 +86,7 @@ func rootCmd(io stdio) *cobra.Command {
 		c.GroupID = "run"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{fleetCmd(io), groupCmd(), policyCmd(), caCmd(io), enrollmentCmd(), twinCmd(), methodCmd(), messageCmd(), referenceCmd(), eventsCmd(io), ledgerCmd(io), operatorCmd(io), tokenCmd(io), loginCmd()} {
+	for _, c := range []*cobra.Command{fleetCmd(io), alertCmd(), groupCmd(), policyCmd(), caCmd(io), enrollmentCmd(), twinCmd(), methodCmd(), messageCmd(), referenceCmd(), eventsCmd(io), ledgerCmd(io), operatorCmd(io), tokenCmd(io), loginCmd()} {
 		c.GroupID = "steer"
 		root.AddCommand(c)
 	}

@@ -1,6 +1,7 @@
 // Command gendocs writes the documents that are made from the code:
-// docs/MEASURES.md from the catalogue in package measure. "make gen" runs it
-// from the root of the repository; its test fails when a document is stale.
+// docs/MEASURES.md from the catalogue in package measure, docs/METRICS.md from
+// the hub's table of metrics. "make gen" runs it from the root of the
+// repository; its test fails when a document is stale.
 package main
 
 import (
@@ -26,12 +27,22 @@ func main() {
 	}
 }
 
+// documents says which document is made by what.
+func documents() map[string]func() ([]byte, error) {
+	return map[string]func() ([]byte, error){measuresFile: measuresDoc, metricsFile: metricsDoc}
+}
+
 func run() error {
-	doc, err := measuresDoc()
-	if err != nil {
-		return err
+	for file, text := range documents() {
+		doc, err := text()
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, doc, 0o644); err != nil {
+			return err
+		}
 	}
-	return os.WriteFile(measuresFile, doc, 0o644)
+	return nil
 }
 
 // measuresDoc returns the text of docs/MEASURES.md.
