@@ -25,7 +25,7 @@ func (h *hub) shows(next http.Handler) http.Handler {
 		switch {
 		case ofHealth(r.URL.Path):
 			state.ServeHTTP(w, r)
-		case "/metrics":
+		case r.URL.Path == "/metrics":
 			h.serveMetrics(w, r)
 		default:
 			next.ServeHTTP(w, r)
