@@ -63,12 +63,19 @@ func (c *Config) checkLogins() error {
 
 // console is where browsers reach the hub, whose operator listener is at addr.
 func (c *Config) console(addr string) *url.URL {
+	var host, port string
 	if c.Console != "" {
 		u, _ := url.Parse(c.Console) // checked when it was loaded
-		return &url.URL{Scheme: u.Scheme, Host: u.Host}
+		host, port = u.Hostname(), u.Port()
+	} else {
+		host, port, _ = net.SplitHostPort(addr)
+		host = c.consoleHost(host)
 	}
-	at, port, _ := net.SplitHostPort(addr)
-	return &url.URL{Scheme: "https", Host: net.JoinHostPort(c.consoleHost(at), port)}
+	at := net.JoinHostPort(host, port)
+	if port == "" || port == "443" { // browsers leave it out
+		at = strings.TrimSuffix(at, ":"+port)
+	}
+	return &url.URL{Scheme: "https", Host: at}
 }
 
 // consoleHost is the one of Hosts, which the hub's certificate has, that a

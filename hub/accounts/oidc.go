@@ -172,18 +172,17 @@ func (a *Accounts) withProvider(do func(http.ResponseWriter, *http.Request) erro
 // a login is nobody else's page.
 func ownPath(s string) string {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") ||
-		len(s) > 1000 || strings.ContainsAny(s, "\\") || text(s, len(s)) != s {
+	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || len(s) > 1000 || strings.ContainsAny(s, "\\ ") || text(s, len(s)) != s {
 		return "/"
 	}
-	return u.EscapedPath() + query(u)
-}
-
-func query(u *url.URL) string {
-	if u.RawQuery == "" {
-		return ""
+	path := u.EscapedPath()
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") { // which names another host
+		return "/"
 	}
-	return "?" + u.RawQuery
+	if u.RawQuery != "" {
+		path += "?" + u.RawQuery
+	}
+	return path
 }
 
 // startOIDC sends a browser to the provider.
