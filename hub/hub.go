@@ -86,6 +86,7 @@ type hub struct {
 	calls     *calls.Calls
 	messages  *messages.Messages
 	outbox    *outbox.Outbox
+	teller    *teller
 	provision *provision.Service
 	trust     *anchors
 	logs      *shipments
@@ -278,6 +279,7 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	core.Go(func() error { return h.logs.Run(behind) })
 	core.Go(func() error { return h.messages.Run(behind) })
 	core.Go(func() error { return h.outbox.Run(behind) })
+	core.Go(func() error { return h.teller.Run(behind) })
 	core.Go(func() error { return h.stream.Bus().Serve(behind, h.onSession) })
 	core.Go(func() error { return h.runShown(behind) })
 	core.Go(func() error { return h.shown.health.Run(behind) })
@@ -299,9 +301,9 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	}
 	h.log.InfoContext(ctx, "hub is up", "mqtt", h.at.MQTT, "https", h.at.HTTPS, "operator", h.at.Operator, "legacy", h.at.Legacy, "version", h.version)
 	h.shown.up.Store(true)
+	h.shown.health.Again()
 	h.notify(sdnotify.Ready)
 	if ready != nil {
-	h.shown.health.Again()
 		ready(h.at)
 	}
 	edgeErr := edges.Wait()
@@ -309,6 +311,7 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	h.notify(sdnotify.Stopping)
 	defer h.shown.tracer.Close()
 	stopBehind()
+	defer h.teller.close() // once the stream has answered for all that it was told
 	if err := core.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -9,10 +9,9 @@ import (
 	"holdfast/pki"
 )
 
-// connected puts the beginning of a session into the stream. It does not wait:
-// what the stream refuses in a time of need is only logged.
+// connected puts the beginning of a session into the stream. It does not wait.
 func (h *hub) connected(p gateway.Peer, who pki.Peer, mode string) {
-	h.tell(iothub.NewConnected(p.Device, iothub.Connection{
+	h.teller.tell(iothub.NewConnected(p.Device, iothub.Connection{
 		Session: p.Session, Remote: p.Remote, Class: string(who.Class), Mode: mode,
 		TLS: tls.VersionName(p.Version), Suite: tls.CipherSuiteName(p.Suite), Group: p.Group.String(),
 	}, time.Now()))
@@ -20,13 +19,5 @@ func (h *hub) connected(p gateway.Peer, who pki.Peer, mode string) {
 
 // disconnected is connected for the end.
 func (h *hub) disconnected(s *gateway.Session, cause gateway.Cause) {
-	h.tell(iothub.NewDisconnected(s.Device(), iothub.Connection{Session: s.ID(), Remote: s.Peer().Remote, Cause: string(cause)}, time.Now()))
-}
-
-func (h *hub) tell(m iothub.Message) {
-	h.stream.AppendLater(m, func(err error) {
-		if err != nil {
-			h.log.Warn("event is not stored", "kind", m.Kind, "device", m.Device, "err", err)
-		}
-	})
+	h.teller.tell(iothub.NewDisconnected(s.Device(), iothub.Connection{Session: s.ID(), Remote: s.Peer().Remote, Cause: string(cause)}, time.Now()))
 }

@@ -24,6 +24,7 @@ func (h *hub) buildTwins() error {
 	if err != nil {
 		return err
 	}
+	h.teller = &teller{stream: h.stream, keep: h.db.Outbox().Keep, log: h.component("events")}
 	registered, bus := registered{h.fleet}, &reach{h}
 	h.twins, err = twins.New(twins.Config{Store: h.db.Twins(), Registry: registered, Sessions: bus, Ledger: h.journal,
 		Stored: h.outbox.Wake, Log: h.component("twins")})

@@ -7,10 +7,11 @@ import (
 	"holdfast/identity"
 )
 
-// The kinds of events about sessions and about security.
+// The kinds of events about sessions and about security. They alone may be of no
+// device.
 const (
 	Lifecycle Kind = "lifecycle" // a device connected or disconnected
-	Security  Kind = "security"  // a record of the ledger; the only kind that may be of no device
+	Security  Kind = "security"  // a record of the ledger
 )
 
 // Connection is the record of a Lifecycle event.
@@ -39,6 +40,22 @@ func newConnection(d identity.Device, op string, c Connection, now time.Time) Me
 	body, _ := json.Marshal(c) // texts always marshal
 	m := hubMessage(d, Lifecycle, "deviceConnectionStateEvents", body, now)
 	m.Properties = map[string]string{"opType": op, "deviceId": string(d)}
+	return m
+}
+
+// Missing is the record of a Lifecycle event that stands for others.
+type Missing struct {
+	Count int       `json:"count"` // events that are not in the stream
+	From  time.Time `json:"from"`  // when the first of them was made
+	To    time.Time `json:"to"`    // and the last
+}
+
+// NewMissing makes the event that says that others are missing. It is of no
+// device.
+func NewMissing(count int, from, to, now time.Time) Message {
+	body, _ := json.Marshal(Missing{count, from.UTC(), to.UTC()}) // a number and times always marshal
+	m := hubMessage("", Lifecycle, "deviceConnectionStateEvents", body, now)
+	m.Properties = map[string]string{"opType": "eventsMissing"}
 	return m
 }
 

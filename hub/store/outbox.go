@@ -49,6 +49,11 @@ func (o Outbox) Drop(ctx context.Context, upTo int64) error {
 	})
 }
 
+// Keep stores events that were made without a change of something stored.
+func (o Outbox) Keep(ctx context.Context, ms []iothub.Message) error {
+	return o.s.together(ctx, func(ctx context.Context, tx *shared) error { return post(ctx, tx, ms...) })
+}
+
 // post stores events with the change that made them.
 func post(ctx context.Context, tx *shared, ms ...iothub.Message) error {
 	for _, m := range ms {

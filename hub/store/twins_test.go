@@ -112,6 +112,25 @@ func TestTwinChangesTogetherAreAllMade(t *testing.T) {
 	}
 }
 
+// Events of no change wait like those of one.
+func TestOutboxKeeps(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	s := open(t, path)
+	now := time.Now().UTC()
+	ms := []iothub.Message{iothub.NewConnected("d", iothub.Connection{Session: "1"}, now), iothub.NewMissing(3, now, now, now)}
+	if err := s.Outbox().Keep(t.Context(), ms); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	es, err := open(t, path).Outbox().Events(t.Context(), 10)
+	if err != nil || len(es) != 2 {
+		t.Fatalf("%v, %v", es, err)
+	}
+	if diff := cmp.Diff(ms, []iothub.Message{es[0].Message, es[1].Message}); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestMessages(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "db"))
 	now := time.Now().UTC()

@@ -40,16 +40,18 @@ func TestCheckFindsGaps(t *testing.T) {
 }
 
 // Only events of the hub itself are of no device.
-func TestOnlySecurityEventsMayBeOfNoDevice(t *testing.T) {
+func TestOnlyEventsOfTheHubMayBeOfNoDevice(t *testing.T) {
 	s, _ := start(t, stream.Config{Dir: t.TempDir()})
 	m := message("pump-01", 1)
 	m.Device = ""
 	if err := added(s, m); fault.Of(err) != fault.Invalid {
 		t.Errorf("telemetry: %v", err)
 	}
-	m.Kind = iothub.Security
-	store(t, s, m)
-	if got, _ := read(t, s, stream.Query{Kind: iothub.Security}); len(got) != 1 || got[0].Device != "" {
-		t.Errorf("%+v", got)
+	for _, kind := range []iothub.Kind{iothub.Security, iothub.Lifecycle} {
+		m.Kind = kind
+		store(t, s, m)
+		if got, _ := read(t, s, stream.Query{Kind: kind}); len(got) != 1 || got[0].Device != "" {
+			t.Errorf("%s: %+v", kind, got)
+		}
 	}
 }

@@ -61,7 +61,7 @@ func validate(m *iothub.Message) error {
 
 // parseDevice lets events of the hub itself be of no device.
 func parseDevice(s string, kind iothub.Kind) (identity.Device, error) {
-	if s == "" && kind == iothub.Security {
+	if s == "" && (kind == iothub.Security || kind == iothub.Lifecycle) {
 		return "", nil
 	}
 	return identity.ParseDevice(s)
