@@ -154,13 +154,7 @@ func (t *Tracer) Serve(ctx context.Context, name string, header http.Header, att
 }
 
 func (t *Tracer) start(ctx context.Context, name string, kind trace.SpanKind, attributes []string) (context.Context, End) {
-	kv := make([]attribute.KeyValue, 0, len(attributes)/2)
-	for i := 0; i+1 < len(attributes); i += 2 {
-		if attributes[i+1] != "" {
-			kv = append(kv, attribute.String(attributes[i], attributes[i+1]))
-		}
-	}
-	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithAttributes(kv...))
+	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithAttributes(pairs(attributes)...))
 	return ctx, func(err error) {
 		if err != nil {
 			span.SetAttributes(attribute.String("error.type", string(fault.Of(err))))
@@ -179,11 +173,18 @@ func (t *Tracer) Note(ctx context.Context, what string, attributes ...string) {
 	if !span.IsRecording() {
 		return
 	}
-	kv := make([]attribute.KeyValue, 0, len(attributes)/2)
-	for i := 0; i+1 < len(attributes); i += 2 {
-		kv = append(kv, attribute.String(attributes[i], attributes[i+1]))
+	span.AddEvent(what, trace.WithAttributes(pairs(attributes)...))
+}
+
+// pairs makes attributes of names and values; empty values are left out.
+func pairs(texts []string) []attribute.KeyValue {
+	kv := make([]attribute.KeyValue, 0, len(texts)/2)
+	for i := 0; i+1 < len(texts); i += 2 {
+		if texts[i+1] != "" {
+			kv = append(kv, attribute.String(texts[i], texts[i+1]))
+		}
 	}
-	span.AddEvent(what, trace.WithAttributes(kv...))
+	return kv
 }
 
 // ID returns the id of the trace that ctx has, empty without: for the log.
