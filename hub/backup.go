@@ -284,7 +284,7 @@ func restoreIn(ctx context.Context, dir, seal string, secret pki.Secret, admin s
 	if admin == "" {
 		return nil
 	}
-	return newOperator(ctx, dir, cfg, admin, secret, db, j, key.Public())
+	return way{state: dir, cfg: cfg, secret: secret, db: db, journal: j, ledgerKey: key.Public()}.make(ctx, admin, filepath.Join(dir, operatorDir))
 }
 
 // restoreMessages makes the stream of the member that has it.

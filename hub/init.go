@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/hub/accounts"
 	"holdfast/hub/issuer"
 	"holdfast/hub/journal"
 	"holdfast/hub/store"
@@ -62,6 +63,9 @@ func Init(ctx context.Context, in InitConfig) error {
 		return fmt.Errorf("%s holds a hub already", in.State)
 	}
 	if err := offTheHub(in); err != nil {
+		return err
+	}
+	if err := accounts.CheckName(in.Admin); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(in.State, 0o700); err != nil {
@@ -173,13 +177,27 @@ func initOperator(ctx context.Context, in InitConfig, cfg Config, secret pki.Sec
 	if err := j.Append(ctx, ledger.Entry{Kind: ledger.HubInit, Actor: "hub"}); err != nil {
 		return err
 	}
-	return newOperator(ctx, in.State, cfg, in.Admin, secret, db, j, key.Public())
+	return way{state: in.State, cfg: cfg, secret: secret, db: db, journal: j, ledgerKey: key.Public()}.make(ctx, in.Admin, filepath.Join(in.State, operatorDir))
 }
 
-// newOperator makes an operator's certificate and the profile in state that
-// uses it.
-func newOperator(ctx context.Context, state string, cfg Config, name string, secret pki.Secret, db *store.Store, j *journal.Journal, ledgerPub crypto.PublicKey) error {
-	authority, err := issuer.New(issuer.Config{Dir: filepath.Join(state, caDir), Secret: secret, Store: db, Log: slog.New(slog.DiscardHandler)})
+// way makes a way in for somebody whom no operator lets in: when a hub is made,
+// and when nobody gets in any more.
+type way struct {
+	state     string
+	cfg       Config
+	secret    pki.Secret
+	db        *store.Store
+	journal   *journal.Journal
+	ledgerKey crypto.PublicKey
+}
+
+// make makes an administrator's account, if there is none of that name, a
+// certificate for it, and the profile in the directory out that uses it.
+func (y way) make(ctx context.Context, name, out string) error {
+	if err := accounts.Recover(ctx, y.db.Accounts(), y.journal, name); err != nil {
+		return err
+	}
+	authority, err := issuer.New(issuer.Config{Dir: filepath.Join(y.state, caDir), Secret: y.secret, Store: y.db, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -192,10 +210,10 @@ func newOperator(ctx context.Context, state string, cfg Config, name string, sec
 		return err
 	}
 	entry := map[string]any{"class": pki.Operator, "name": name, "serial": pki.SerialText(chain[0])}
-	if err := j.Record(ctx, string(ledger.Issue), "", entry); err != nil {
+	if err := y.journal.Record(ctx, string(ledger.Issue), "", entry); err != nil {
 		return err
 	}
-	return writeProfile(state, cfg, chain, key, ledgerPub, authority.Root())
+	return writeProfile(out, y.cfg, chain, key, y.ledgerKey, authority.Root())
 }
 
 func makeLedgerKey(state string, secret pki.Secret) (crypto.Signer, error) {
@@ -227,10 +245,9 @@ func openLedgerKey(state string, secret pki.Secret) (crypto.Signer, error) {
 	return pki.ParseKey(text)
 }
 
-// writeProfile writes the first operator's profile: it may be moved to another
-// machine as a directory.
-func writeProfile(state string, cfg Config, chain []*x509.Certificate, key crypto.Signer, ledgerPub crypto.PublicKey, root *x509.Certificate) error {
-	dir := filepath.Join(state, operatorDir)
+// writeProfile writes an operator's profile: it may be moved to another machine
+// as a directory.
+func writeProfile(dir string, cfg Config, chain []*x509.Certificate, key crypto.Signer, ledgerPub crypto.PublicKey, root *x509.Certificate) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}

@@ -83,11 +83,10 @@ func (c *Config) console(addr string) *url.URL {
 // passkeys know no addresses.
 func (c *Config) consoleHost(at string) string {
 	isName := func(h string) bool { _, err := netip.ParseAddr(h); return err != nil }
-	ip, err := netip.ParseAddr(at)
-	local := err == nil && ip.IsLoopback()
+	local := at == "127.0.0.1" || at == "::1" // what localhost is
 	for _, fits := range []func(string) bool{
 		func(h string) bool { return local && strings.EqualFold(h, "localhost") },
-		func(h string) bool { return local && h == at },
+		func(h string) bool { return loopback(at) && h == at },
 		func(h string) bool { return isName(h) && !strings.EqualFold(h, "localhost") },
 		isName,
 		func(h string) bool { return h == at },
@@ -97,6 +96,11 @@ func (c *Config) consoleHost(at string) string {
 		}
 	}
 	return c.Hosts[0]
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
 }
 
 // buildAccounts makes the service that says who may ask.

@@ -16,6 +16,7 @@ func TestConsoleIsWhereBrowsersFindTheHub(t *testing.T) {
 		{"192.0.2.7 hub.example", "192.0.2.7:443", "https://hub.example"},
 		{"127.0.0.1 localhost", "127.0.0.1:9443", "https://localhost:9443"},
 		{"hub.example localhost", "127.0.0.1:9443", "https://localhost:9443"},
+		{"127.77.1.1 localhost", "127.77.1.1:9443", "https://127.77.1.1:9443"},
 		{"hub.example 127.0.0.1", "127.0.0.1:9443", "https://127.0.0.1:9443"},
 		{"hub.example", "127.0.0.1:9443", "https://hub.example:9443"},
 		{"localhost hub.example", "[::]:9443", "https://hub.example:9443"},

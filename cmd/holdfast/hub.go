@@ -15,7 +15,7 @@ import (
 )
 
 func hubCmd(io stdio) *cobra.Command {
-	return noun("hub", "Make, run and show a hub", hubInitCmd(io), hubRunCmd(io), hubShowCmd(), hubCheckCmd(io), hubDoctorCmd(io), hubBackupCmd(io), hubRestoreCmd(io), hubRSACmd(io), hubLegacyCmd(io))
+	return noun("hub", "Make, run and show a hub", hubInitCmd(io), hubRunCmd(io), hubShowCmd(), hubCheckCmd(io), hubDoctorCmd(io), hubBackupCmd(io), hubRestoreCmd(io), hubRSACmd(io), hubLegacyCmd(io), hubRecoverCmd(io))
 }
 
 func hubInitCmd(io stdio) *cobra.Command {

@@ -75,9 +75,9 @@ func groups(in []identity.Group) ([]identity.Group, error) {
 	return slices.Compact(slices.Sorted(slices.Values(in))), nil
 }
 
-// checkName refuses a name that a certificate could not carry, or that the
+// CheckName refuses a name that a certificate could not carry, or that the
 // ledger uses for the hub itself.
-func checkName(name string) error {
+func CheckName(name string) error {
 	if _, err := identity.ParseDevice(name); err != nil || len(name) > 100 {
 		return fault.New(fault.Invalid, "account name %.100q: want 1 to 100 letters, digits and -._: beginning with a letter or digit", name)
 	}
@@ -115,7 +115,7 @@ func (a *Accounts) Accounts(ctx context.Context) ([]operator.Account, error) {
 
 // AddAccount adds an account that has no more than whoever asks.
 func (a *Accounts) AddAccount(ctx context.Context, in operator.Account) (operator.Account, error) {
-	if err := checkName(in.Name); err != nil {
+	if err := CheckName(in.Name); err != nil {
 		return in, err
 	}
 	if err := check(&in); err != nil {

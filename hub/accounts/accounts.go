@@ -153,7 +153,34 @@ func (a *Accounts) Adopt(ctx context.Context, first string) error {
 	if err != nil || len(all) > 0 {
 		return err
 	}
-	return a.add(ctx, operator.Account{Name: first, Role: operator.RoleAdministrator}, "hub")
+	return a.add(ctx, administrator(first), "hub")
+}
+
+func administrator(name string) operator.Account {
+	return operator.Account{Name: name, Role: operator.RoleAdministrator}
+}
+
+// Recover sees to it that there is an administrator of all groups with that
+// name: for whoever has the hub itself, when nobody gets in any more. It adds
+// one, and changes none that is there.
+func Recover(ctx context.Context, s Store, l Ledger, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	r, err := s.Account(ctx, name)
+	switch {
+	case err == nil && Unlimited(r):
+		return nil
+	case err == nil:
+		return fault.New(fault.Conflict, "the account %q is no administrator of all groups, or was revoked: choose another name", name)
+	case fault.Of(err) != fault.NotFound:
+		return err
+	}
+	a := &Accounts{cfg: Config{Store: s, Ledger: l, Now: time.Now}}
+	if err := a.vacant(ctx, administrator(name)); err != nil {
+		return err
+	}
+	return a.add(ctx, administrator(name), "hub")
 }
 
 // record puts an act of whoever asks into the ledger.

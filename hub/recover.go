@@ -1,0 +1,42 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"holdfast/hub/journal"
+	"holdfast/hub/store"
+	"holdfast/pki"
+)
+
+// Recover makes a certificate of an administrator of the hub in dir, which must
+// not run, and a profile with it in the new directory out: for when nobody gets
+// in any more. An account of that name is added where there is none. Whoever
+// can read the hub's state and its sealing secret can do this; the ledger tells
+// of it.
+func Recover(ctx context.Context, dir, name, out string) error {
+	if _, err := os.Lstat(filepath.Join(out, "profile.json")); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s holds a profile already", out)
+	}
+	return alter(dir, func(_, cfg Config, secret pki.Secret) error {
+		key, err := openLedgerKey(dir, secret)
+		if err != nil {
+			return err
+		}
+		db, err := store.Open(ctx, filepath.Join(dir, databaseName))
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		j, err := journal.New(journal.Config{Store: db, Signer: key, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return err
+		}
+		return way{state: dir, cfg: cfg, secret: secret, db: db, journal: j, ledgerKey: key.Public()}.make(ctx, name, out)
+	})
+}
