@@ -117,22 +117,27 @@ const portion = 4096
 // foresee reads every device of a group by its policy and by p, on all
 // processors.
 func (f *Fleet) foresee(ctx context.Context, group identity.Group, p posture.Policy) (effects, error) {
-	if err := f.Load(ctx); err != nil {
+	var items []*item
+	var now map[identity.Group]*posture.Gauge
+	err := f.survey(ctx, func(p *panel) {
+		now = p.groupsOf()
+		for _, d := range p.dials {
+			if group == "" || d.item.Group == group {
+				items = append(items, d.item)
+			}
+		}
+	})
+	if err != nil {
 		return effects{}, err
 	}
-	items, gs, now := f.index.copy(), f.newGauges(), f.now()
-	for _, i := range items { // so that the groups are read before they are asked for at once
-		if _, err := gs.get(ctx, i.Group); err != nil {
-			return effects{}, err
-		}
-	}
+	at := f.now()
 	to := posture.NewGauge(p)
 	parts := make([]effects, (len(items)+portion-1)/portion)
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(runtime.GOMAXPROCS(0))
 	for n, items := range slices.Collect(slices.Chunk(items, portion)) {
 		work.Go(func() error {
-			parts[n] = foreseePart(items, group, gs.of, to, now)
+			parts[n] = foreseePart(items, now, to, at)
 			return ctx.Err()
 		})
 	}
@@ -153,13 +158,9 @@ func (f *Fleet) foresee(ctx context.Context, group identity.Group, p posture.Pol
 	return all, nil
 }
 
-func foreseePart(items []*item, group identity.Group, now map[identity.Group]*posture.Gauge, to *posture.Gauge, at time.Time) effects {
-	var fx effects
+func foreseePart(items []*item, now map[identity.Group]*posture.Gauge, to *posture.Gauge, at time.Time) effects {
+	fx := effects{devices: len(items)}
 	for _, i := range items {
-		if group != "" && i.Group != group {
-			continue
-		}
-		fx.devices++
 		view, first, from := i.view(at), i.first(at), now[i.Group]
 		e := i.effectOf(from.Read(view, first), to.Read(view, first), from.Policy(), to.Policy())
 		fx.of[e]++
@@ -168,13 +169,6 @@ func foreseePart(items []*item, group identity.Group, now map[identity.Group]*po
 		}
 	}
 	return fx
-}
-
-// copy returns every item there is.
-func (x *index) copy() []*item {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return slices.Clone(x.items)
 }
 
 // explain says what p would do to a device, and why.

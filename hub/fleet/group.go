@@ -215,13 +215,17 @@ func overlap(as, bs []string) (a, b string, ok bool) {
 // session, which may have to be cut down.
 func (f *Fleet) redecide(ctx context.Context, id identity.Group) error {
 	var live, others []identity.Device
-	err := f.each(ctx, func(i *item, _ posture.Status) {
-		if i.live {
-			live = append(live, i.ID)
-		} else {
-			others = append(others, i.ID)
+	err := f.survey(ctx, func(p *panel) {
+		for _, d := range p.dials {
+			switch i := d.item; {
+			case i.Group != id:
+			case i.live:
+				live = append(live, i.ID)
+			default:
+				others = append(others, i.ID)
+			}
 		}
-	}, func(i *item) bool { return i.Group == id })
+	})
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,11 @@ type index struct {
 	loaded bool
 	places map[identity.Device]int
 	items  []*item // replaced when something changes, never changed
+	dirty  []int   // places of items that were replaced since panel took them
 	fill   []identity.Device
 
-	asking sync.Mutex // one at a time looks at all; guards seen of items
-	view   []*item    // what is looked at, under asking
+	asking sync.Mutex // one at a time looks at all; guards panel
+	panel  panel
 }
 
 // item is a device in the index.
@@ -34,15 +35,6 @@ type item struct {
 	Outline
 	live     bool // it has a session
 	confined bool // which is a quarantine session whatever its posture
-	seen     reading
-}
-
-// reading is what was last read of an item.
-type reading struct {
-	by    *posture.Gauge
-	at    time.Time
-	until time.Time // zero: for good
-	of    posture.Reading
 }
 
 // put takes in a record that was written.
@@ -54,7 +46,7 @@ func (x *index) put(o Outline) {
 
 func (x *index) putLocked(o Outline) {
 	if i, ok := x.places[o.ID]; ok {
-		x.items[i] = &item{Outline: o, live: x.items[i].live, confined: x.items[i].confined}
+		x.replace(i, &item{Outline: o, live: x.items[i].live, confined: x.items[i].confined})
 		return
 	}
 	if x.places == nil {
@@ -64,26 +56,26 @@ func (x *index) putLocked(o Outline) {
 	x.items = append(x.items, &item{Outline: o})
 }
 
+// replace puts an item in another's place. Of very many replacements in a row
+// the places are not kept: the whole is looked through then.
+func (x *index) replace(place int, i *item) {
+	x.items[place] = i
+	if len(x.dirty) <= len(x.items) {
+		x.dirty = append(x.dirty, place)
+	}
+}
+
 // sessions takes in which sessions a device has now.
 func (x *index) sessions(id identity.Device, ss []live) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i, ok := x.places[id]
+	place, ok := x.places[id]
 	if !ok {
 		return
 	}
-	was := x.items[i]
-	is := &item{Outline: was.Outline, live: len(ss) > 0}
+	is := &item{Outline: x.items[place].Outline, live: len(ss) > 0}
 	is.confined = is.live && ss[len(ss)-1].class == pki.Birth
-	x.items[i] = is
-}
-
-// all returns every item there is, for who holds asking, until the next call.
-func (x *index) all() []*item {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.view = append(x.view[:0], x.items...)
-	return x.view
+	x.replace(place, is)
 }
 
 // add takes in an outline from the store, unless the record was written since.
@@ -185,50 +177,6 @@ func (f *Fleet) knownGauge(id identity.Group) *posture.Gauge {
 		f.gauges[id] = g
 	}
 	return g
-}
-
-// gauges remembers the gauges of one look at the fleet.
-type gauges struct {
-	f  *Fleet
-	of map[identity.Group]*posture.Gauge
-
-	group identity.Group // the last one asked for
-	last  *posture.Gauge
-}
-
-func (f *Fleet) newGauges() *gauges {
-	return &gauges{f: f, of: make(map[identity.Group]*posture.Gauge)}
-}
-
-func (g *gauges) get(ctx context.Context, id identity.Group) (*posture.Gauge, error) {
-	if g.last != nil && g.group == id {
-		return g.last, nil
-	}
-	found, ok := g.of[id]
-	if !ok {
-		var err error
-		if found, err = g.f.gauge(ctx, id); err != nil {
-			return nil, err
-		}
-		g.of[id] = found
-	}
-	g.group, g.last = id, found
-	return found, nil
-}
-
-// read returns what a gauge reads of an item, anew where that may have changed.
-// The caller holds asking.
-func (i *item) read(g *posture.Gauge, now time.Time) posture.Reading {
-	if s := &i.seen; s.by == g && !now.Before(s.at) && (s.until.IsZero() || now.Before(s.until)) {
-		return s.of
-	}
-	r := g.Read(i.view(now), i.first(now))
-	until := r.Until
-	if i.first(now) && !i.Provisional.IsZero() && (until.IsZero() || i.Provisional.Before(until)) {
-		until = i.Provisional
-	}
-	i.seen = reading{by: g, at: now, until: until, of: r}
-	return r
 }
 
 // status derives the status from what a gauge of the policy read.

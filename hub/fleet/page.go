@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json/v2"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -161,13 +160,6 @@ func (s *selection) direction() string {
 	return s.sort
 }
 
-// takes reports whether an item is selected, but for its status.
-func (s *selection) takes(i *item) bool {
-	return (s.Group == "" || i.Group == s.Group) &&
-		(!s.hidden || slices.Contains(s.Groups, i.Group)) &&
-		(s.search == "" || strings.Contains(strings.ToLower(string(i.ID)), s.search))
-}
-
 // place is where a device stands in an order: what it is sorted by, and its id.
 // The next page begins behind the last one's place, whatever came or went since.
 type place struct {
@@ -175,33 +167,6 @@ type place struct {
 	Number int64           `json:"n,omitempty"`
 	Text   string          `json:"t,omitempty"`
 	ID     identity.Device `json:"i"`
-}
-
-func (s *selection) place(i *item, status posture.Status) place {
-	p := place{Sort: s.direction(), ID: i.ID}
-	switch s.sort {
-	case byGroup:
-		p.Text = string(i.Group)
-	case byStatus:
-		p.Number = int64(slices.Index(weights, status))
-	case byRelease:
-		p.Text = i.Release
-	case bySeen:
-		p.Number = math.MaxInt64 // now
-		if !i.live {
-			p.Number = i.LastSeen.Unix()
-		}
-	}
-	return p
-}
-
-// before compares two places in the selection's order.
-func (s *selection) before(a, b place) int {
-	c := cmp.Or(cmp.Compare(a.Number, b.Number), natural(a.Text, b.Text), cmp.Compare(a.ID, b.ID))
-	if s.down {
-		return -c
-	}
-	return c
 }
 
 // natural compares texts so that "pump 1.10" comes after "pump 1.9".
@@ -263,96 +228,138 @@ type chosen struct {
 	counts map[posture.Status]int
 }
 
-// ranked is an item and its place.
-type ranked struct {
-	place
-	item *item
+// key is where a device stands in an order: smaller ones come first.
+type key struct {
+	by int64 // what is sorted by
+	at int64 // place among all ids
 }
 
-// choose goes through all items: it counts, and keeps the first that come
-// behind the page before, and one more to see whether these are the last.
-func (f *Fleet) choose(ctx context.Context, s *selection) (chosen, error) {
+func (a key) compare(b key) int { return cmp.Or(cmp.Compare(a.by, b.by), cmp.Compare(a.at, b.at)) }
+
+// order returns what a selection sorts the dials of a panel by, and the key of
+// the place behind which it begins.
+func (s *selection) order(p *panel) (by func(*dial) int64, after key) {
+	a := cmp.Or(s.after, &place{})
+	after = key{by: a.Number, at: p.place(a.ID)}
+	switch s.sort {
+	case byGroup:
+		ranks, rank := p.groups.ranks(cmp.Compare)
+		after.by = rank(identity.Group(a.Text))
+		return func(d *dial) int64 { return ranks[d.group] }, after
+	case byRelease:
+		ranks, rank := p.releases.ranks(natural)
+		after.by = rank(a.Text)
+		return func(d *dial) int64 { return ranks[d.release] }, after
+	case byStatus:
+		return func(d *dial) int64 { return int64(d.status) }, after
+	case bySeen:
+		return func(d *dial) int64 { return d.seen }, after
+	}
+	return func(*dial) int64 { return 0 }, after
+}
+
+// place is where a device stands in the selection's order, for the next page.
+func (s *selection) place(d *dial) place {
+	p := place{Sort: s.direction(), ID: d.item.ID}
+	switch s.sort {
+	case byGroup:
+		p.Text = string(d.item.Group)
+	case byRelease:
+		p.Text = d.item.Release
+	case byStatus:
+		p.Number = int64(d.status)
+	case bySeen:
+		p.Number = d.seen
+	}
+	return p
+}
+
+// shown says of each group whether the selection takes its devices.
+func (s *selection) shown(p *panel) []bool {
+	shown := make([]bool, len(p.groups.texts))
+	for n, g := range p.groups.texts {
+		shown[n] = (s.Group == "" || g == s.Group) && (!s.hidden || slices.Contains(s.Groups, g))
+	}
+	return shown
+}
+
+// choose counts what a selection takes, and keeps what comes first behind the
+// page before.
+func (f *Fleet) choose(ctx context.Context, s *selection) (c chosen, err error) {
+	var wrong error
+	err = f.survey(ctx, func(p *panel) { c, wrong = s.choose(p) })
+	return c, cmp.Or(err, wrong)
+}
+
+func (s *selection) choose(p *panel) (chosen, error) {
 	c := chosen{counts: make(map[posture.Status]int)}
-	var first []ranked
-	err := f.each(ctx, func(i *item, status posture.Status) {
-		c.counts[status]++
-		if s.Status != "" && status != s.Status {
-			return
+	by, after := s.order(p)
+	shown, wanted := s.shown(p), slices.Index(weights, s.Status)
+	counts := make([]int, len(weights))
+	f := first{most: s.Limit + 1, down: s.down}
+	for i := range p.dials {
+		n := i
+		if s.down { // so that few that are kept make room for others
+			n = len(p.dials) - 1 - i
 		}
-		c.total++
-		p := s.place(i, status)
-		if s.after != nil && s.before(p, *s.after) <= 0 || len(first) > s.Limit && s.before(p, first[s.Limit].place) >= 0 {
-			return
-		}
-		at, _ := slices.BinarySearchFunc(first, p, func(r ranked, p place) int { return s.before(r.place, p) })
-		first = slices.Insert(first[:min(len(first), s.Limit)], at, ranked{p, i})
-	}, s.takes)
-	if err != nil {
-		return c, err
-	}
-	if len(first) > s.Limit {
-		first = first[:s.Limit]
-		if c.next, err = first[s.Limit-1].text(); err != nil {
-			return c, err
-		}
-	}
-	for _, r := range first {
-		c.ids = append(c.ids, r.ID)
-	}
-	return c, nil
-}
-
-// each calls do with every device that takes lets pass, in no order, and its
-// status now.
-func (f *Fleet) each(ctx context.Context, do func(*item, posture.Status), takes func(*item) bool) error {
-	if err := f.Load(ctx); err != nil {
-		return err
-	}
-	now, gs := f.now(), f.newGauges()
-	f.index.asking.Lock()
-	defer f.index.asking.Unlock()
-	items := f.index.all()
-	step, at := stride(len(items)), 0
-	for n := range items {
-		if n%(1<<14) == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		i := items[at]
-		at = (at + step) % len(items)
-		if !takes(i) {
+		d := &p.dials[n]
+		if !shown[d.group] || s.search != "" && !strings.Contains(p.id(n), s.search) {
 			continue
 		}
-		g, err := gs.get(ctx, i.Group)
-		if err != nil {
-			return err
+		counts[d.status]++
+		if wanted >= 0 && int(d.status) != wanted {
+			continue
 		}
-		do(i, i.status(i.read(g, now), g.Policy()))
+		c.total++
+		if k := (key{by(d), 2 * int64(n)}); s.after == nil || f.before(after, k) {
+			f.keep(k)
+		}
 	}
-	return nil
+	for n, status := range weights {
+		if counts[n] > 0 {
+			c.counts[status] = counts[n]
+		}
+	}
+	var err error
+	if len(f.keys) > s.Limit {
+		f.keys = f.keys[:s.Limit]
+		c.next, err = s.place(&p.dials[f.keys[s.Limit-1].at/2]).text()
+	}
+	for _, k := range f.keys {
+		c.ids = append(c.ids, p.dials[k.at/2].item.ID)
+	}
+	return c, err
 }
 
-// stride is by which steps to go through n items so that each comes once and
-// none in their order: who keeps the first of what comes has little to move.
-func stride(n int) int {
-	const golden = 0.618
-	step := max(1, int(golden*float64(n)))
-	for gcd(step, n) > 1 {
-		step++
-	}
-	return step
+// first keeps the first keys of what comes, in order.
+type first struct {
+	keys []key
+	most int
+	down bool // the largest come first
 }
 
-func gcd(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
+func (f *first) before(a, b key) bool {
+	if f.down {
+		return b.compare(a) < 0
 	}
-	return a
+	return a.compare(b) < 0
 }
 
-// warm keeps the readings of all devices fresh, so that who asks for a page
-// finds few that have to be made.
-func (f *Fleet) warm(ctx context.Context) error {
-	return f.each(ctx, func(*item, posture.Status) {}, func(*item) bool { return true })
+func (f *first) keep(k key) {
+	n := len(f.keys)
+	if n == f.most {
+		if !f.before(k, f.keys[n-1]) {
+			return
+		}
+		f.keys = f.keys[:n-1]
+	}
+	at, _ := slices.BinarySearchFunc(f.keys, k, func(have, k key) int {
+		if f.before(have, k) {
+			return -1
+		}
+		return 1
+	})
+	f.keys = slices.Insert(f.keys, at, k)
 }
 
 // Count returns how many devices there are.
@@ -374,15 +381,18 @@ func (f *Fleet) Devices(ctx context.Context, q operator.FleetQuery) ([]operator.
 		return nil, err
 	}
 	var ids []identity.Device
-	err = f.each(ctx, func(i *item, status posture.Status) {
-		if string(i.ID) > q.After && (q.Status == "" || status == q.Status) {
-			ids = append(ids, i.ID)
+	err = f.survey(ctx, func(p *panel) {
+		shown, wanted := s.shown(p), slices.Index(weights, s.Status)
+		for n := range p.dials {
+			d := &p.dials[n]
+			if shown[d.group] && string(d.item.ID) > q.After && (wanted < 0 || int(d.status) == wanted) {
+				ids = append(ids, d.item.ID)
+			}
 		}
-	}, s.takes)
+	})
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(ids)
 	out := []operator.Device{}
 	for _, id := range ids {
 		if q.Limit > 0 && len(out) == q.Limit {
