@@ -55,9 +55,16 @@ func newWorld(t testing.TB) *world {
 // emptyWorld makes a hub and does not run it.
 func emptyWorld(t testing.TB) *world {
 	t.Helper()
+	return emptyWorldAt(t, "localhost")
+}
+
+// emptyWorldAt makes a hub of those names and addresses; devices are assigned to
+// the first.
+func emptyWorldAt(t testing.TB, hosts ...string) *world {
+	t.Helper()
 	dir := t.TempDir()
 	w := &world{t: t, state: filepath.Join(dir, "hub")}
-	err := hub.Init(t.Context(), hub.InitConfig{State: w.state, Hosts: []string{"localhost"}, RootOut: filepath.Join(dir, "root.key"), Admin: "tester"})
+	err := hub.Init(t.Context(), hub.InitConfig{State: w.state, Hosts: hosts, RootOut: filepath.Join(dir, "root.key"), Admin: "tester"})
 	if err != nil {
 		t.Fatal(err)
 	}

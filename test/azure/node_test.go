@@ -44,7 +44,14 @@ func (w *world) node(t testing.TB, script, id string) *program {
 	root := filepath.Join(w.state, "root.pem")
 	_, port, _ := net.SplitHostPort(w.at.MQTT)
 	cmd := exec.Command("node", script, "localhost:"+port, id, cert, key, root)
-	cmd.Dir, cmd.Stderr = "../clients", &logWriter{t: t}
+	cmd.Dir = "../clients"
+	return w.start(t, cmd)
+}
+
+// start starts a device program.
+func (w *world) start(t testing.TB, cmd *exec.Cmd) *program {
+	t.Helper()
+	cmd.Stderr = &logWriter{t: t}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
