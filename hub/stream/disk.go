@@ -47,12 +47,20 @@ const mtimeTick = 50 * time.Millisecond
 // systems commit both together, POSIX does not promise it.
 type dirSync struct {
 	path   string
+	dir    *os.File  // nil: to be opened
 	synced time.Time // mtime of the directory when it was last synced for good
 }
 
 // sync fsyncs the directory when it has changed since the last time.
 func (d *dirSync) sync() error {
-	info, err := os.Stat(d.path)
+	if d.dir == nil {
+		dir, err := os.Open(d.path)
+		if err != nil {
+			return fmt.Errorf("open stream directory: %w", err)
+		}
+		d.dir = dir
+	}
+	info, err := d.dir.Stat()
 	if err != nil {
 		return fmt.Errorf("look at stream directory: %w", err)
 	}
@@ -60,13 +68,21 @@ func (d *dirSync) sync() error {
 		return nil
 	}
 	now := time.Now()
-	if err := syncFile(d.path); err != nil {
-		return err
+	if err := d.dir.Sync(); err != nil {
+		return fmt.Errorf("sync stream directory: %w", err)
 	}
 	if now.Sub(info.ModTime()) > mtimeTick { // no second change can hide behind this time stamp
 		d.synced = info.ModTime()
 	}
 	return nil
+}
+
+// close has the directory opened anew: another may stand in its place.
+func (d *dirSync) close() {
+	if d != nil && d.dir != nil {
+		d.dir.Close()
+		d.dir = nil
+	}
 }
 
 // syncParents fsyncs path and its parents up to and including the parent of top.

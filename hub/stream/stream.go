@@ -212,6 +212,7 @@ func (s *Stream) Run(ctx context.Context) error {
 	s.queue.fail(fault.New(fault.Unavailable, "the hub is shutting down"), s.stats)
 	s.bus.conn.Close()
 	s.publisher.close()
+	s.dir.close()
 	s.read.Close()
 	s.server.stop()
 	return err
@@ -305,6 +306,7 @@ func (s *Stream) reopen() error {
 	if err := s.checkSpace(0); err != nil {
 		return err
 	}
+	s.dir.close()
 	defer s.readers.reopened()
 	return s.server.reopen()
 }
