@@ -67,6 +67,9 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Once {
 		return s.report(ctx), nil
 	}
+	if err := s.openConsole(ctx); err != nil {
+		return Report{}, err
+	}
 	fmt.Fprintf(cfg.Talk, "\n%s\n\n", s.invitation())
 	return Report{}, s.watch(ctx)
 }
@@ -79,6 +82,7 @@ type stage struct {
 	story   *story
 	players []*player
 	voice   *voice
+	link    operator.Link // logs a browser in to the console, once
 }
 
 // player is a device of the running story.

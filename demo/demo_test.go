@@ -257,3 +257,15 @@ func TestNearby(t *testing.T) {
 		}
 	}
 }
+
+func TestInvitationHasTheLinkWhileItIsGood(t *testing.T) {
+	s, _ := stageOf(t, new([]operator.Device))
+	now := time.Now()
+	s.link = operator.Link{URL: "https://localhost:9443/login#secret", Expires: now.Add(time.Minute)}
+	if got := s.consoleAt(now); !strings.Contains(got, "at https://localhost:9443 ") || !strings.Contains(got, "/login#secret") {
+		t.Errorf("says %q", got)
+	}
+	if got := s.consoleAt(now.Add(time.Hour)); strings.Contains(got, "#secret") || !strings.Contains(got, " login'") {
+		t.Errorf("after its time it says %q", got)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"holdfast/client"
 	"holdfast/measure"
 	"holdfast/operator"
 	"holdfast/posture"
@@ -161,11 +162,33 @@ func (s *stage) draw() {
 	_, _ = io.WriteString(s.Screen, b.String())
 }
 
+// openConsole makes the link that a person opens to see the fleet in a browser.
+func (s *stage) openConsole(ctx context.Context) error {
+	c, err := client.Open(s.profile()) // a new connection: who makes a link proves anew who it is
+	if err == nil {
+		s.link, err = c.NewLink(ctx, "")
+	}
+	if err != nil {
+		return fmt.Errorf("make a login link: %w", err)
+	}
+	return nil
+}
+
 // invitation says what to try while the fleet is up.
 func (s *stage) invitation() string {
 	program := nearby(s.Program)
-	return fmt.Sprintf("Everything stays up. Ctrl-C ends it; the same command resumes the same fleet.\nIn another terminal:\n"+
-		"  export HOLDFAST_PROFILE=%s\n  %s fleet show pump-03\n  %s events --follow", nearby(s.profile()), program, program)
+	return fmt.Sprintf("Everything stays up. Ctrl-C ends it; the same command resumes the same fleet.\n%s\nIn another terminal:\n"+
+		"  export HOLDFAST_PROFILE=%s\n  %s fleet show pump-03\n  %s events --follow", s.consoleAt(time.Now()), nearby(s.profile()), program, program)
+}
+
+// consoleAt says how to open the console: by the link while it is good.
+func (s *stage) consoleAt(now time.Time) string {
+	at, _, _ := strings.Cut(s.link.URL, "/login")
+	text := fmt.Sprintf("The console is at %s (your browser does not know its root, %s).\n", at, nearby(s.path("hub", "root.pem")))
+	if now.Before(s.link.Expires) {
+		return text + fmt.Sprintf("This link logs in once, until %s:\n  %s", s.link.Expires.Local().Format(time.TimeOnly), s.link.URL)
+	}
+	return text + "For a link that logs in, run '" + nearby(s.Program) + " login' in another terminal."
 }
 
 // nearby names a file from the working directory where it is below that.
