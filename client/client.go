@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -219,8 +220,18 @@ func (c *Client) callWith(ctx context.Context, method, path string, header http.
 }
 
 // do sends a request and returns the answer when it is a success; the caller
-// closes its body.
+// closes its body. An act that takes a fresh proof of the certificate's key gets
+// one, on a new connection.
 func (c *Client) do(ctx context.Context, method, path string, header http.Header, in any) (*http.Response, error) {
+	resp, err := c.once(ctx, method, path, header, in)
+	if errors.Is(err, operator.ErrStepUp) && c.cfg.Token == "" {
+		c.cfg.HTTP.CloseIdleConnections() // a new one proves anew who holds the certificate's key
+		return c.once(ctx, method, path, header, in)
+	}
+	return resp, err
+}
+
+func (c *Client) once(ctx context.Context, method, path string, header http.Header, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)

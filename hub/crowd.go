@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"holdfast/internal/ratelimit"
 )
 
 // Connections that one HTTP listener holds at a time, and of those from one
@@ -77,15 +79,4 @@ func (g *guest) Close() error {
 }
 
 // originOf returns the network that counts as one peer.
-func originOf(a net.Addr) netip.Prefix {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr := ap.Addr().Unmap().WithZone("")
-	bits := 64
-	if addr.Is4() {
-		bits = 32
-	}
-	return netip.PrefixFrom(addr, bits).Masked()
-}
+func originOf(a net.Addr) netip.Prefix { return ratelimit.Origin(a.String()) }

@@ -87,7 +87,7 @@ func details(w http.ResponseWriter, err error) httpfault.Details {
 		d.Status = http.StatusUnauthorized
 	}
 	if errors.Is(err, operator.ErrStepUp) {
-		d.Type = StepUpProblem
+		d.Type = operator.StepUpProblem
 	}
 	return d
 }

@@ -363,7 +363,7 @@ func TestPasskeysChangeByAFreshProofOnly(t *testing.T) {
 	w.pass(operator.StepUpFor + time.Second)
 	const begin, body = "/auth/passkey/register/begin", `{"name":"second"}`
 	resp := b.do("POST", begin, body)
-	if resp.StatusCode != http.StatusForbidden || !strings.Contains(bodyOf(t, resp), accounts.StepUpProblem) {
+	if resp.StatusCode != http.StatusForbidden || !strings.Contains(bodyOf(t, resp), operator.StepUpProblem) {
 		t.Errorf("an old proof: status %d", resp.StatusCode)
 	}
 	if got := b.status("DELETE", "/auth/passkey/"+b64(a.id), ""); got != http.StatusForbidden {
