@@ -51,10 +51,9 @@ func (k *clerk) run(t testing.TB, s *station, m *maker) error {
 	for {
 		id := identity.Device(fmt.Sprintf("sensor-%04d", k.next))
 		k.next++
-		if _, err := api.AddDevice(context.Background(), operator.AddDevice{ID: id, Group: "sensors"}); err != nil {
+		if err := k.add(context.Background(), api, id); err != nil {
 			return err
 		}
-		k.added = append(k.added, id)
 		if k.next%4 != 0 {
 			continue
 		}
@@ -62,6 +61,15 @@ func (k *clerk) run(t testing.TB, s *station, m *maker) error {
 			return err
 		}
 	}
+}
+
+// add registers a device.
+func (k *clerk) add(ctx context.Context, api *client.Client, id identity.Device) error {
+	if _, err := api.AddDevice(ctx, operator.AddDevice{ID: id, Group: "sensors"}); err != nil {
+		return err
+	}
+	k.added = append(k.added, id)
+	return nil
 }
 
 func (k *clerk) issueAndRevoke(t testing.TB, s *station, m *maker, api *client.Client, id identity.Device) error {
