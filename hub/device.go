@@ -215,7 +215,8 @@ func (h *hub) serveDevices(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, tls.NewListener(newCrowd(l, maxConns, maxPerOrigin), h.refusals.watch(cfg, "https")), mux, h.component("https"))
+	cfg = newTurns(maxHandshakes, handshakesFromEach, turnTimeout).limit(h.refusals.watch(cfg, "https"))
+	return serve(ctx, tls.NewListener(newCrowd(l, maxConns, maxPerOrigin), cfg), mux, h.component("https"))
 }
 
 // guard refuses who has no certificate of a class that the route needs.

@@ -95,7 +95,16 @@ func (r *refusals) write(ctx context.Context, kind string, device identity.Devic
 func (r *refusals) watch(cfg *tls.Config, listener string) *tls.Config {
 	watching := cfg.Clone()
 	watching.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		own := cfg.Clone()
+		own := cfg
+		if cfg.GetConfigForClient != nil { // it may have another for this client
+			switch chosen, err := cfg.GetConfigForClient(hello); {
+			case err != nil:
+				return nil, err
+			case chosen != nil:
+				own = chosen
+			}
+		}
+		own = own.Clone()
 		own.VerifyConnection = func(state tls.ConnectionState) error {
 			err := cfg.VerifyConnection(state)
 			if err != nil && len(state.PeerCertificates) > 0 {

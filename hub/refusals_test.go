@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -40,5 +42,31 @@ func TestRefusalsAreBounded(t *testing.T) {
 	got, left := records("192.0.2.1", 1, now.Add(refusalEvery))
 	if want := 1000 - maxOfHost + 100*100 - (maxRefusals - maxOfHost - 1); got != 1 || left != want {
 		t.Errorf("later %d records, and %d said to be left out, want %d", got, left, want)
+	}
+}
+
+// What TLS policy chooses for a client stays, and is watched.
+func TestWatchKeepsTheChoiceForAClient(t *testing.T) {
+	chosen := &tls.Config{MaxVersion: tls.VersionTLS12}
+	cfg := &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		switch hello.ServerName {
+		case "old":
+			return chosen, nil
+		case "bad":
+			return nil, errors.New("refused")
+		}
+		return nil, nil
+	}}
+	r := newRefusals(nil, nil, nil)
+	watching := r.watch(cfg, "test")
+	got, err := watching.GetConfigForClient(&tls.ClientHelloInfo{ServerName: "old"})
+	if err != nil || got.MaxVersion != tls.VersionTLS12 || got.VerifyConnection == nil || chosen.VerifyConnection != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := watching.GetConfigForClient(&tls.ClientHelloInfo{ServerName: "new"}); err != nil || got.MaxVersion != 0 || got.VerifyConnection == nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := watching.GetConfigForClient(&tls.ClientHelloInfo{ServerName: "bad"}); err == nil {
+		t.Error("not refused")
 	}
 }

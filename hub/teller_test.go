@@ -66,6 +66,12 @@ func texts(t *testing.T, ms []iothub.Message) (out []string) {
 	return out
 }
 
+// pass lets time pass, and what happens meanwhile.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func told(t *testing.T, f func(s *moody, tell func(ids ...string), end func() []string)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &moody{}
@@ -101,14 +107,14 @@ func TestEventsWaitForTheStream(t *testing.T) {
 		tell("a")
 		s.set(errFull)
 		tell("b", "c")
-		time.Sleep(10 * retell)
+		pass(10 * retell)
 		tell("d")
 		s.set(nil)
 		tell("e") // behind the others
 		if diff := cmp.Diff([]string{"a"}, s.texts(t)); diff != "" {
 			t.Error(diff)
 		}
-		time.Sleep(2 * retell)
+		pass(2 * retell)
 		tell("f")
 		if diff := cmp.Diff([]string{"a", "b", "c", "d", "e", "f"}, s.texts(t)); diff != "" {
 			t.Error(diff)
@@ -126,10 +132,10 @@ func TestEventsThatAreMissingAreTold(t *testing.T) {
 		for range maxUntold {
 			tell("x")
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		tell("lost", "lost", "lost")
 		s.set(nil)
-		time.Sleep(2 * retell)
+		pass(2 * retell)
 		tell("y")
 		got := s.texts(t)
 		if len(got) != maxUntold+2 || strings.Join(got[maxUntold:], " ") != "3 missing y" {
@@ -157,7 +163,7 @@ func TestEventThatNeverFitsIsDropped(t *testing.T) {
 		s.set(errors.New("broken"))
 		tell("b")
 		s.set(nil)
-		time.Sleep(2 * retell)
+		pass(2 * retell)
 		if diff := cmp.Diff([]string{"b"}, s.texts(t)); diff != "" {
 			t.Error(diff)
 		}
