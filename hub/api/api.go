@@ -159,11 +159,11 @@ func Describe(version string) huma.Config {
 	c.Components.Schemas.RegisterTypeAlias(groupType, reflect.TypeFor[groupName]())
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[identity.Digest](), reflect.TypeFor[digest]())
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"certificate": {Type: "mutualTLS", Description: "an operator certificate"},
+		byCertificate: {Type: "mutualTLS", Description: "an operator certificate"},
 		"token":       {Type: "http", Scheme: "bearer", Description: "an API token"},
 		"session":     {Type: "apiKey", In: "cookie", Name: SessionCookie, Description: "a browser's session"},
 	}
-	c.Security = []map[string][]string{{"certificate": {}}, {"token": {}}, {"session": {}}}
+	c.Security = []map[string][]string{{byCertificate: {}}, {"token": {}}, {"session": {}}}
 	return c
 }
 
@@ -172,6 +172,9 @@ func Describe(version string) huma.Config {
 func strictly(b []byte, v any) error {
 	return jsonv2.Unmarshal(b, v, jsonv2.RejectUnknownMembers(true))
 }
+
+// byCertificate names the way in with an operator certificate.
+const byCertificate = "certificate"
 
 // SessionCookie is the name of the cookie that a browser's session comes with.
 const SessionCookie = "__Host-holdfast"
@@ -210,7 +213,7 @@ func text(pattern, means string, most int, example any) *huma.Schema {
 func OpenAPI(version string) ([]byte, error) { return json.MarshalIndent(described(version), "", "  ") }
 
 // OpenAPI30 is OpenAPI in the older form, 3.0.3, for generators that read no other.
-func OpenAPI30(version string) ([]byte, error) { return described(version).Downgrade() }
+func OpenAPI30(version string) ([]byte, error) { return downgrade(described(version)) }
 
 func described(version string) *huma.OpenAPI {
 	h := humago.New(http.NewServeMux(), Describe(version))
@@ -228,6 +231,7 @@ func (a *api) register(h huma.API) {
 	} {
 		part(h)
 	}
+	exemplify(h.OpenAPI())
 }
 
 // known refuses who comes from nowhere, and says how answers are to be taken.

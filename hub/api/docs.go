@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"html/template"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -37,6 +38,7 @@ type part struct {
 type shown struct {
 	*huma.Operation
 	BodyName  string
+	Example   string
 	Responses []response
 }
 
@@ -62,8 +64,48 @@ func (a *api) describe(mux *http.ServeMux, doc *huma.OpenAPI) {
 		})
 	}
 	serve("/openapi.json", "application/openapi+json", func(d *huma.OpenAPI) ([]byte, error) { return json.Marshal(d) })
-	serve("/openapi-3.0.json", "application/openapi+json", (*huma.OpenAPI).Downgrade)
+	serve("/openapi-3.0.json", "application/openapi+json", downgrade)
 	serve("/docs", "text/html; charset=utf-8", docs)
+}
+
+// downgrade puts the description into the older form, 3.0.3, which knows no
+// mutual TLS, and in which a schema has no members but those of the form.
+func downgrade(doc *huma.OpenAPI) ([]byte, error) {
+	old, parts := *doc, *doc.Components
+	parts.SecuritySchemes = maps.Clone(parts.SecuritySchemes)
+	delete(parts.SecuritySchemes, byCertificate)
+	old.Components = &parts
+	old.Security = slices.DeleteFunc(slices.Clone(doc.Security), func(way map[string][]string) bool {
+		_, ok := way[byCertificate]
+		return ok
+	})
+	b, err := old.Downgrade()
+	if err != nil {
+		return nil, err
+	}
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		return nil, err
+	}
+	without(v, "patternDescription", "contentMediaType")
+	return json.Marshal(v)
+}
+
+// without takes members out of all objects in v.
+func without(v any, names ...string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, name := range names {
+			delete(v, name)
+		}
+		for _, e := range v {
+			without(e, names...)
+		}
+	case []any:
+		for _, e := range v {
+			without(e, names...)
+		}
+	}
 }
 
 // docs makes the page.
@@ -111,6 +153,9 @@ func show(o *huma.Operation) shown {
 	if o.RequestBody != nil {
 		for _, m := range o.RequestBody.Content {
 			s.BodyName = schemaName(m.Schema)
+			if text, ok := m.Example.(json.RawMessage); ok {
+				s.Example = string(text)
+			}
 		}
 	}
 	for status, r := range o.Responses {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -43,6 +44,9 @@ func (a *api) registerEnrollments(h huma.API) {
 			if err := a.mayFor(ctx, "add-enrollment", in.Body.Kind); err != nil {
 				return operator.Enrollment{}, err
 			}
+			if err := a.newcomer(ctx, in.Body); err != nil {
+				return operator.Enrollment{}, err
+			}
 			e, err := a.Enrollments.AddEnrollment(ctx, operator.From(ctx).Name, in.Body)
 			return e, reticent(ctx, err)
 		})
@@ -69,6 +73,23 @@ func (a *api) registerEnrollments(h huma.API) {
 	const no, yes = "disable-enrollment", "enable-enrollment"
 	serve(a, h, op(no, http.MethodPost, path+"/disable", "Refuse the devices of an enrolment"), disable(no, true))
 	serve(a, h, op(yes, http.MethodPost, path+"/enable", "Take the devices of an enrolment again"), disable(yes, false))
+}
+
+// newcomer refuses an enrolment of another group's device, which it would bring
+// into this one. Without a device of its own an enrolment's id is the device's,
+// in whatever case.
+func (a *api) newcomer(ctx context.Context, e operator.Enrollment) error {
+	if e.Kind != operator.Individual || e.Device != "" || operator.From(ctx).Groups == nil {
+		return nil
+	}
+	for _, id := range []identity.Device{identity.Device(e.ID), identity.Device(strings.ToLower(e.ID))} {
+		if a.taken(ctx, id) {
+			if err := a.visible(ctx, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // mayFor asks for the right that an enrolment for many takes.

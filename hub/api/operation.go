@@ -26,7 +26,7 @@ func op(id, method, path, summary string, status ...int) huma.Operation {
 		Errors: append(status, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
 			http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable)}
 	if method != http.MethodGet {
-		o.Errors = append(o.Errors, http.StatusConflict, http.StatusRequestEntityTooLarge)
+		o.Errors = append(o.Errors, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	if method == http.MethodPost {
 		o.DefaultStatus = http.StatusOK
@@ -97,7 +97,7 @@ func (a *api) refuse(ctx context.Context, err error) huma.StatusError {
 	if already, ok := errors.AsType[huma.StatusError](err); ok {
 		return already
 	}
-	if fault.Of(err) == fault.Internal {
+	if fault.Of(err) == fault.Internal && ctx.Err() == nil { // who left has nothing to be told
 		a.Log.ErrorContext(ctx, "request failed", "err", err)
 	}
 	if f, ok := errors.AsType[*iothub.Failure](err); ok {

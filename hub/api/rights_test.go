@@ -238,6 +238,27 @@ func TestAnotherGroupsEnrolmentIsNotThere(t *testing.T) {
 	}
 }
 
+// An enrolment's id is its device's, unless it names one: who is of one group
+// brings no device of another into it.
+func TestEnrolmentsOfAnotherGroupsDevices(t *testing.T) {
+	p, who := newPlane(), operator.Principal{Name: "ada", Role: operator.RoleOperator, Groups: []identity.Group{"pumps"}}
+	for body, status := range map[string]int{
+		`{"kind":"individual","id":"new-01","group":"pumps"}`:                    200,
+		`{"kind":"individual","id":"pump-01","group":"pumps"}`:                   200,
+		`{"kind":"individual","id":"fan-01","device":"new-01","group":"pumps"}`:  200,
+		`{"kind":"individual","id":"fan-01","group":"pumps"}`:                    404,
+		`{"kind":"individual","id":"FAN-01","group":"pumps"}`:                    404,
+		`{"kind":"individual","id":"new-01","device":"fan-01","group":"pumps"}`:  404,
+		`{"kind":"individual","id":"new-01","group":"fans"}`:                     404,
+		`{"kind":"individual","id":"pump-01","device":"fan-01","group":"pumps"}`: 404,
+	} {
+		rec := p.as(who, "POST", "/v1/enrollments", body)
+		if asked := p.took(); rec.Code != status || len(asked) != map[bool]int{true: 1}[status == 200] {
+			t.Errorf("%s: %d %s, asked %q", body, rec.Code, rec.Body, asked)
+		}
+	}
+}
+
 func TestRevokeMany(t *testing.T) {
 	p := newPlane()
 	all := operator.Principal{Name: "ada", Role: operator.RoleOperator, Via: operator.ViaPasskey, Proved: time.Now()}

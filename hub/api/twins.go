@@ -65,10 +65,14 @@ type callMethod struct {
 	Body   operator.CallMethod
 }
 
+// maxWait is the longest that a call may wait for a device to connect, and to
+// answer, each in seconds.
+const maxWait = 300
+
 // Resolve gives the answer the time that the call may take.
 func (c *callMethod) Resolve(ctx huma.Context) []error {
 	_, w := unwrap(ctx)
-	seconds := c.Body.Timeout + c.Body.Connect
+	seconds := min(max(c.Body.Timeout, 0), maxWait) + min(max(c.Body.Connect, 0), maxWait) // what is out of bounds is refused with the rest
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Duration(seconds)*time.Second + 2*writeTimeout))
 	return nil
 }

@@ -36,7 +36,8 @@ type Operation struct {
 }
 
 type content struct {
-	Schema *Schema `json:"schema"`
+	Schema  *Schema `json:"schema"`
+	Example any     `json:"example"`
 }
 
 // Param is a parameter of an operation.
@@ -129,4 +130,12 @@ func (d *Doc) BodySchema(o *Operation) *Schema {
 		return nil
 	}
 	return d.Resolve(o.Body.Content["application/json"].Schema)
+}
+
+// Example is the body that the description gives for an operation; nil: none.
+func (o *Operation) Example() any {
+	if o.Body == nil {
+		return nil
+	}
+	return o.Body.Content["application/json"].Example
 }

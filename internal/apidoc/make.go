@@ -61,7 +61,14 @@ func (m *Maker) values(o *Operation) values {
 			}
 		}
 	}
-	if s := m.Doc.BodySchema(o); s != nil {
+	switch s := m.Doc.BodySchema(o); {
+	case s == nil:
+	case !m.All && o.Example() != nil && m.Rand.IntN(3) == 0:
+		v.body = o.Example()
+		if b, ok := v.body.(map[string]any); ok {
+			v.body = maps.Clone(b) // Broken changes it
+		}
+	default:
 		v.body = m.value("", s, 0)
 	}
 	return v
