@@ -135,21 +135,7 @@ func (d devices) Device(ctx context.Context, id identity.Device) (operator.Devic
 
 // Away implements monitor.Registry.
 func (d devices) Away(ctx context.Context, each func(identity.Device, time.Time)) error {
-	q := operator.FleetQuery{Limit: 500}
-	for {
-		page, err := d.h.fleet.Page(ctx, q)
-		if err != nil {
-			return err
-		}
-		for _, s := range page.Devices {
-			if !s.Connected {
-				each(s.ID, s.LastSeen)
-			}
-		}
-		if q.After = page.Next; q.After == "" {
-			return nil
-		}
-	}
+	return d.h.fleet.Absent(ctx, each)
 }
 
 // lifecycle reads what the stream has of a device's connections.
