@@ -155,7 +155,8 @@ func (g *judge) watch(ctx context.Context, r *http.Request, p operator.Principal
 			return
 		}
 		now, err := g.who(r, g.hub.accounts.Again)
-		if err != nil || now.Name != p.Name || now.Role != p.Role || now.Via != p.Via || !slices.Equal(now.Groups, p.Groups) {
+		sameGroups := slices.Equal(now.Groups, p.Groups) && (now.Groups == nil) == (p.Groups == nil) // nil: all
+		if err != nil || now.Name != p.Name || now.Role != p.Role || now.Via != p.Via || !sameGroups {
 			cancel()
 			return
 		}

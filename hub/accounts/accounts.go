@@ -105,8 +105,8 @@ type Config struct {
 type Accounts struct {
 	cfg       Config
 	byAddress *ratelimit.Limit // attempts to log in
-	badTokens *ratelimit.Limit // tokens that are none, by address
 	byAccount *ratelimit.Limit // likewise, where it is known whose
+	badTokens *ratelimit.Limit // tokens that are none, by address
 	turn      chan struct{}    // full while somebody changes an account
 
 	web        *webauthn.WebAuthn // nil: this hub can have no passkeys
