@@ -51,6 +51,9 @@ func promises() []promise {
 		{"patches of reported properties (fsynced)", metric(beside+"Twin", "patches/s"), "/s", 0, true, false},
 		{"methods called and answered", metric(beside+"Method", "calls/s"), "/s", 0, true, false},
 		{"new devices registered by DPS, handshake included", metric(beside+"Register", "registrations/s"), "/s", 0, true, false},
+		{"fleet page of 50 of 100,000 devices, p99, hub on one processor, 1,000 devices publishing", metric(beside+"Fleet/page", "p99-ms"), "ms", 100, false, true},
+		{"dry-run of a policy over 100,000 postures, one processor", metric(beside+"Fleet/check/table", "s"), "s", 2, false, true},
+		{"the same with a condition in CEL", metric(beside+"Fleet/check/condition", "s"), "s", 2, false, true},
 		{"device program, stripped", metric("size", "MB"), "MB", 15, false, true},
 		{"device program, resident while connected", metric("holdfast/test/durability.BenchmarkDevice", "MB-resident"), "MB", 30, false, true},
 	}

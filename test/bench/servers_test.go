@@ -33,9 +33,13 @@ var program struct {
 	dir string
 }
 
-// hubProgram compiles the hub as 'make build' does, once.
+// hubProgram compiles the hub as 'make build' does, once; where HOLDFAST_HUB
+// names a hub that is built already, it is that one.
 func hubProgram(b testing.TB) string {
 	b.Helper()
+	if path := os.Getenv("HOLDFAST_HUB"); path != "" {
+		return path
+	}
 	program.Lock()
 	defer program.Unlock()
 	path := filepath.Join(program.dir, "holdfast")
@@ -167,6 +171,8 @@ type station struct {
 	peer
 	operator *client.Client
 	scope    string
+	state    string   // its directory
+	env      []string // for when it starts the next time
 }
 
 // startHub makes a hub and runs it.
@@ -175,6 +181,7 @@ func startHub(b testing.TB, a *authority) *station {
 	s := &station{peer: peer{name: "holdfast", roots: x509.NewCertPool()}}
 	path, dir := hubProgram(b), b.TempDir()
 	state := filepath.Join(dir, "hub")
+	s.state = state
 	if out, err := exec.Command(path, "hub", "init", "--state", state, "--host", "localhost", "--host", "127.0.0.1",
 		"--root-out", filepath.Join(dir, "root.key")).CombinedOutput(); err != nil {
 		b.Fatalf("hub init: %v: %s", err, out)
@@ -186,7 +193,7 @@ func startHub(b testing.TB, a *authority) *station {
 	s.roots.AppendCertsFromPEM(root)
 	const free = "127.0.0.1:0"
 	s.start = func() {
-		s.run(b, nil, path, "hub", "run", "--state", state, "--mqtt", free, "--https", free, "--operator", free)
+		s.run(b, s.env, path, "hub", "run", "--state", state, "--mqtt", free, "--https", free, "--operator", free)
 		var up struct{ MQTT, Operator string }
 		s.await(b, "it is up", func() bool { return json.Unmarshal([]byte(s.out.line(`"hub is up"`)), &up) == nil })
 		s.addr = up.MQTT
