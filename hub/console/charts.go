@@ -60,7 +60,7 @@ func (c *console) charts(r *http.Request) (page, error) {
 		names []string
 	}{
 		{chart{ID: "connections", Title: "Connections", Note: "Live sessions of devices."}, []string{"connections"}},
-		{chart{ID: "messages", Title: "Messages", Note: "Messages taken from devices in each step."}, []string{"messages"}},
+		{chart{ID: "messages", Title: "Messages", Note: "Messages taken from devices, in a second."}, []string{"messages"}},
 		{chart{ID: "verdicts", Title: "Verdicts", Note: "Measures of all devices by verdict."}, []string{"pass", "fail", "unknown"}},
 	} {
 		f.Source = "/v1/series?" + url.Values{"names": {strings.Join(f.names, ",")}, "since": {time.Now().Add(-v.Range.Whole).UTC().Format(time.RFC3339)},

@@ -51,7 +51,7 @@ func (c *console) events(r *http.Request) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	w := &newest{answer: answer{header: http.Header{}}}
+	w := &newest{answer: answer{header: http.Header{}}, all: v.Kind == ""}
 	v.Partial = w.read(ctx, c.API, in)
 	if w.status >= 300 {
 		return page{}, w.problem()
@@ -65,6 +65,7 @@ type newest struct {
 	answer
 	lines [][]byte
 	part  []byte // of the line that is being written
+	all   bool   // but for the ledger's records, which a device's page has anyway
 }
 
 // read has an API answer; it reports whether the answer was cut off, which the
@@ -105,6 +106,12 @@ func (n *newest) Write(b []byte) (int, error) {
 }
 
 func (n *newest) keep(line []byte) {
+	var e struct {
+		Kind string `json:"kind"`
+	}
+	if n.all && json.Unmarshal(line, &e) == nil && e.Kind == "security" {
+		return
+	}
 	if len(n.lines) == maxEvents {
 		n.lines = append(n.lines[:0], n.lines[1:]...)
 	}

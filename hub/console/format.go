@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,19 +21,21 @@ import (
 // functions are what templates call.
 func functions(as assets) template.FuncMap {
 	return template.FuncMap{
-		"asset":  as.path,
-		"ago":    func(t time.Time) string { return ago(t, time.Now()) },
-		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"utc":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-		"past":   func(t time.Time) bool { return t.Before(time.Now()) },
-		"span":   func(d posture.Duration) string { return span(time.Duration(d)) },
-		"pretty": pretty,
-		"bar":    func(s operator.Summary) bar { return newBar(s.Pass, s.Fail, s.Unknown) },
-		"num":    num,
-		"short":  short,
-		"lines":  func(ss []string) string { return strings.Join(ss, "\n") },
-		"join":   func(ss []string) string { return strings.Join(ss, ", ") },
-		"roles":  operator.Roles,
+		"asset":      as.path,
+		"ago":        func(t time.Time) string { return ago(t, time.Now()) },
+		"iso":        func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"utc":        func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"past":       func(t time.Time) bool { return t.Before(time.Now()) },
+		"span":       func(d posture.Duration) string { return span(time.Duration(d)) },
+		"pretty":     pretty,
+		"prettyText": func(s string) string { return pretty(json.RawMessage(s)) },
+		"bar":        func(s operator.Summary) bar { return newBar(s.Pass, s.Fail, s.Unknown) },
+		"num":        num,
+		"gist":       gist,
+		"short":      short,
+		"lines":      func(ss []string) string { return strings.Join(ss, "\n") },
+		"join":       func(ss []string) string { return strings.Join(ss, ", ") },
+		"roles":      operator.Roles,
 		"grades": func() []measure.Grade {
 			return []measure.Grade{measure.Observed, measure.Attested, measure.Audited, measure.Claimed}
 		},
@@ -115,6 +119,39 @@ func pretty(b json.RawMessage) string {
 		return string(b)
 	}
 	return out.String()
+}
+
+// gist says in a line what the details of a record are: their texts and
+// numbers, without what a table shows anyway.
+func gist(details json.RawMessage) string {
+	var d map[string]any
+	if json.Unmarshal(details, &d) != nil {
+		return ""
+	}
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(d)) {
+		switch v := d[k].(type) {
+		case map[string]any:
+			for _, inner := range slices.Sorted(maps.Keys(v)) {
+				parts = append(parts, told(inner, v[inner])...)
+			}
+		default:
+			parts = append(parts, told(k, v)...)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// told says what is behind a name of a record's details, if it is short.
+func told(name string, v any) []string {
+	text, ok := v.(string)
+	if n, isNumber := v.(float64); isNumber {
+		text, ok = strconv.FormatFloat(n, 'f', -1, 64), true
+	}
+	if !ok || text == "" || len(text) > 80 || slices.Contains([]string{"event", "by", "reason", "device", "group"}, name) {
+		return nil
+	}
+	return []string{name + " " + text}
 }
 
 // unversioned takes what the hub adds out of a twin's section, so that what is

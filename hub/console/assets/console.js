@@ -120,6 +120,7 @@
     if (!card) return;
     const go = () => location.replace(card.dataset.next);
     const secret = location.hash.slice(1);
+    addEventListener("hashchange", () => location.reload()); // a link opened in the tab that shows this page
     if (secret) {
       history.replaceState(null, "", location.pathname + location.search);
       state.textContent = "Using the link…";
