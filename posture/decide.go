@@ -107,20 +107,23 @@ func worse(a, b Standing) Standing {
 	return Met
 }
 
-// Reasons returns the outcomes that are not met, worst first, each as
-// "measure: reason"; that of a condition is its reason alone.
+// String is "measure: reason", of a condition its reason alone.
+func (o Outcome) String() string {
+	if o.Measure == "" {
+		return o.Reason
+	}
+	return string(o.Measure) + ": " + o.Reason
+}
+
+// Reasons returns the outcomes that are not met, worst first, each as String.
 func (d Decision) Reasons() []string {
 	var unmet, weak []string
 	for _, o := range d.Outcomes {
-		text := o.Reason
-		if o.Measure != "" {
-			text = string(o.Measure) + ": " + text
-		}
 		switch o.Standing {
 		case Unmet:
-			unmet = append(unmet, text)
+			unmet = append(unmet, o.String())
 		case Weak:
-			weak = append(weak, text)
+			weak = append(weak, o.String())
 		}
 	}
 	return append(unmet, weak...)

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -213,7 +212,7 @@ func unmet(r posture.Report) string {
 	var reasons []string
 	for _, o := range r.Decision.Outcomes {
 		if o.Standing == posture.Unmet {
-			reasons = append(reasons, fmt.Sprintf("%s: %s", o.Measure, o.Reason))
+			reasons = append(reasons, o.String())
 		}
 	}
 	return strings.Join(reasons, "; ")

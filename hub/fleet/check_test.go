@@ -11,6 +11,7 @@ import (
 
 	"holdfast/access"
 	"holdfast/fault"
+	"holdfast/hub/fleet"
 	"holdfast/identity"
 	"holdfast/measure"
 	"holdfast/operator"
@@ -257,5 +258,28 @@ func TestConditionsCutSessionsDown(t *testing.T) {
 	w.must(err)
 	if p.Total != 1 || len(p.Devices) != 1 {
 		t.Errorf("%+v, want the one device", p)
+	}
+}
+
+// TestANewPolicyDecidesOnWhoeverStandsOtherwise: what is recorded of devices
+// without a session follows a new policy too, where it changes how they stand.
+func TestANewPolicyDecidesOnWhoeverStandsOtherwise(t *testing.T) {
+	w := newWorld(t)
+	for _, id := range []identity.Device{"pump-1", "pump-2"} {
+		w.healthy(id, "pumps")
+		w.SessionClosed(t.Context(), id, "s1")
+	}
+	w.report("pump-2", posture.Attestation, append(w.appraisal(), w.rows(measure.Pass, measure.Audited, measure.MemoryStack)...))
+	w.must1(w.SetGroup(t.Context(), "admin", "pumps", operator.SetGroup{Simulation: true, Text: "policy p\nrequire memory.stack audited"}))
+	if n := w.ledger.count(fleet.KindStatus + " pump-1"); n < 2 {
+		t.Errorf("pump-1 has %d records of its status, want that it is quarantined now", n)
+	}
+	r, err := w.store.Fleet().Device(t.Context(), "pump-1")
+	w.must(err)
+	if r.Status != posture.Quarantined || r.Decision.Standing != posture.Unmet {
+		t.Errorf("pump-1 is recorded as %s, %s", r.Status, r.Decision.Standing)
+	}
+	if r, err = w.store.Fleet().Device(t.Context(), "pump-2"); err != nil || r.Status != posture.Trusted {
+		t.Errorf("pump-2 is recorded as %s: %v", r.Status, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -105,7 +106,7 @@ func (f *Fleet) SetGroup(ctx context.Context, by string, id identity.Group, s op
 	}
 	f.remember(g)
 	f.handOver(ctx)
-	return g, f.redecide(ctx, id)
+	return g, f.redecide(ctx, g, old)
 }
 
 // policyOf reads the policy that s asks for, with the version that it gets.
@@ -211,16 +212,22 @@ func overlap(as, bs []string) (a, b string, ok bool) {
 	return "", "", false
 }
 
-// redecide decides again on every device of a group: first on those that have a
-// session, which may have to be cut down.
-func (f *Fleet) redecide(ctx context.Context, id identity.Group) error {
+// redecide decides again on the devices of a group that was old: first on those
+// that have a session, which may have to be cut down. Where the policy alone is
+// new, it leaves out those without a session that stand as before: what else is
+// new of their decision is seen when they come.
+func (f *Fleet) redecide(ctx context.Context, g, old operator.Group) error {
+	was, now := posture.NewGauge(old.Policy), f.now()
+	old.Policy = g.Policy
+	policyAlone := reflect.DeepEqual(g, old)
 	var live, others []identity.Device
 	err := f.survey(ctx, func(p *panel) {
 		for _, d := range p.dials {
 			switch i := d.item; {
-			case i.Group != id:
+			case i.Group != g.ID:
 			case i.live:
 				live = append(live, i.ID)
+			case policyAlone && was.Read(i.view(now), i.first(now)).Standing == p.gauges[d.group].Read(i.view(now), i.first(now)).Standing:
 			default:
 				others = append(others, i.ID)
 			}
