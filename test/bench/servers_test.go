@@ -166,6 +166,30 @@ func (p *peer) resident(b testing.TB) int {
 	return 0
 }
 
+// processor is the time that the server and this process, which is its
+// clients, have had of the processors.
+func (p *peer) processor(b testing.TB) time.Duration {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.proc.PID()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var own syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+		b.Fatal(err)
+	}
+	spent := time.Duration(own.Utime.Nano() + own.Stime.Nano())
+	_, rest, _ := strings.Cut(string(text), ") ") // proc_pid_stat(5): fields 14 and 15, in hundredths of a second
+	for _, ticks := range strings.Fields(rest)[11:13] {
+		n, err := strconv.Atoi(ticks)
+		if err != nil {
+			b.Fatal(err)
+		}
+		spent += time.Duration(n) * 10 * time.Millisecond
+	}
+	return spent
+}
+
 // station is a hub whose group "sensors" takes the authority's devices.
 type station struct {
 	peer
