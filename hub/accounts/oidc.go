@@ -79,6 +79,7 @@ var (
 	errParty   = errors.New("the ID token was made for another client")
 	errEmail   = errors.New("the provider has not verified the e-mail address")
 	errIssuer  = errors.New("the answer is another provider's")
+	errPerson  = errors.New("the provider speaks of another person than the ID token")
 )
 
 // journey is somebody's way to the provider and back.
@@ -260,30 +261,61 @@ func (a *Accounts) vouched(r *http.Request) (subject, next string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("ID token: %w", err)
 	}
-	subject, err = p.subject(token, j.nonce)
+	who, err := p.judge(token, j.nonce)
+	if err == nil && p.cfg.Claim == ClaimEmail && who.Email == "" {
+		err = p.inform(ctx, known, tokens, token.Subject, &who)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	subject, err = p.subject(token.Subject, who)
 	return subject, j.next, err
 }
 
-// subject reads what names an account out of a token whose signature, issuer,
-// audience and time are good.
-func (p *provider) subject(token *oidc.IDToken, nonce string) (string, error) {
-	var claims struct {
-		Party    string `json:"azp"`
-		Email    string `json:"email"`
-		Verified any    `json:"email_verified"` // some write it as text
-	}
-	if err := token.Claims(&claims); err != nil {
-		return "", fmt.Errorf("claims of the ID token: %w", err)
+// claims are what a provider says of somebody.
+type claims struct {
+	Party    string `json:"azp"`
+	Email    string `json:"email"`
+	Verified any    `json:"email_verified"` // some write it as text
+}
+
+// judge reads a token whose signature, issuer, audience and time are good.
+func (p *provider) judge(token *oidc.IDToken, nonce string) (claims, error) {
+	var who claims
+	if err := token.Claims(&who); err != nil {
+		return who, fmt.Errorf("claims of the ID token: %w", err)
 	}
 	switch {
 	case subtle.ConstantTimeCompare([]byte(token.Nonce), []byte(nonce)) != 1:
-		return "", errNonce
-	case claims.Party != p.cfg.ClientID && (claims.Party != "" || len(token.Audience) > 1):
-		return "", errParty
+		return who, errNonce
+	case who.Party != p.cfg.ClientID && (who.Party != "" || len(token.Audience) > 1):
+		return who, errParty
+	}
+	return who, nil
+}
+
+// inform asks for the claims of whom the token is about, where the token does
+// not have them: OpenID Connect Core 1.0, section 5.4, leaves that to the
+// provider. Section 5.3.2 wants the answer to be about the same person.
+func (p *provider) inform(ctx context.Context, known *oidc.Provider, tokens *oauth2.Token, subject string, who *claims) error {
+	info, err := known.UserInfo(ctx, oauth2.StaticTokenSource(tokens))
+	if err != nil {
+		return fmt.Errorf("ask for the e-mail address: %w", err)
+	}
+	if info.Subject != subject {
+		return errPerson
+	}
+	who.Email, who.Verified = info.Email, info.EmailVerified
+	return nil
+}
+
+// subject is what names an account.
+func (p *provider) subject(sub string, who claims) (string, error) {
+	switch {
 	case p.cfg.Claim == ClaimSubject:
-		return parseSubject(p.cfg.Issuer + " " + token.Subject)
-	case claims.Verified != true && claims.Verified != "true":
+		return parseSubject(p.cfg.Issuer + " " + sub)
+	case who.Verified != true && who.Verified != "true":
 		return "", errEmail
 	}
-	return parseSubject(claims.Email)
+	return parseSubject(who.Email)
 }

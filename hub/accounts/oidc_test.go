@@ -35,6 +35,7 @@ type provider struct {
 	lie        func(claims map[string]any)
 	signer     *ecdsa.PrivateKey // signs in place of key
 	codes      map[string]url.Values
+	info       map[string]any // what userinfo says; nil: nothing
 	down       bool
 }
 
@@ -51,6 +52,7 @@ func newOIDC(t *testing.T, claim string) (*world, *provider) {
 	mux.HandleFunc("GET /keys", p.keys)
 	mux.HandleFunc("GET /authorize", p.authorize)
 	mux.HandleFunc("POST /token", p.token)
+	mux.HandleFunc("GET /userinfo", p.userinfo)
 	p.srv = httptest.NewTLSServer(mux)
 	t.Cleanup(p.srv.Close)
 	p.w = newWorld(t, func(c *accounts.Config) {
@@ -76,7 +78,7 @@ func (p *provider) configuration(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	at := p.srv.URL
-	p.json(w, map[string]any{"issuer": at, "authorization_endpoint": at + "/authorize", "token_endpoint": at + "/token", "jwks_uri": at + "/keys",
+	p.json(w, map[string]any{"issuer": at, "authorization_endpoint": at + "/authorize", "token_endpoint": at + "/token", "jwks_uri": at + "/keys", "userinfo_endpoint": at + "/userinfo",
 		"id_token_signing_alg_values_supported": []string{"ES256"}, "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}})
 }
 
@@ -117,6 +119,15 @@ func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 		"email": p.email, "email_verified": true}
 	p.lie(claims)
 	p.json(w, map[string]any{"access_token": "x", "token_type": "Bearer", "expires_in": 3600, "id_token": p.sign(claims)})
+}
+
+// userinfo is OpenID Connect Core 1.0, section 5.3.
+func (p *provider) userinfo(w http.ResponseWriter, r *http.Request) {
+	if p.info == nil || r.Header.Get("Authorization") != "Bearer x" {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	p.json(w, p.info)
 }
 
 func (p *provider) sign(claims map[string]any) string {
@@ -222,6 +233,34 @@ func TestOIDCBySubject(t *testing.T) {
 	}
 }
 
+// TestOIDCAsksForTheAddress: some providers say it only when they are asked.
+func TestOIDCAsksForTheAddress(t *testing.T) {
+	w, p := newOIDC(t, accounts.ClaimEmail)
+	w.addSubject("ann", "ann@example.com")
+	p.lie = func(c map[string]any) { delete(c, "email"); delete(c, "email_verified") }
+	for _, tt := range []struct {
+		name  string
+		info  map[string]any
+		words string // of the refusal; empty: none
+	}{
+		{"as it should be", map[string]any{"sub": p.sub, "email": "ann@example.com", "email_verified": true}, ""},
+		{"another person's", map[string]any{"sub": "another", "email": "ann@example.com", "email_verified": true}, "another person"},
+		{"not verified", map[string]any{"sub": p.sub, "email": "ann@example.com", "email_verified": false}, "not verified"},
+		{"nobody's", map[string]any{"email": "ann@example.com", "email_verified": true}, "another person"},
+		{"nothing", nil, "ask for the e-mail address"},
+	} {
+		p.info = tt.info
+		b := w.browser()
+		resp := p.login(b, "/")
+		if (resp.StatusCode == http.StatusOK) != (tt.words == "") || (b.who().Name == "ann") != (tt.words == "") {
+			t.Errorf("%s: status %d, logged in as %q", tt.name, resp.StatusCode, b.who().Name)
+		}
+		if tt.words != "" {
+			w.refusedFor(tt.words)
+		}
+	}
+}
+
 func TestOIDCRefuses(t *testing.T) {
 	w, p := newOIDC(t, accounts.ClaimEmail)
 	w.addSubject("ann", "ann@example.com")
@@ -252,7 +291,7 @@ func TestOIDCRefuses(t *testing.T) {
 		{"signed by a stranger", func() { p.signer = stranger }, "signature"},
 		{"an e-mail address that is not verified", set("email_verified", false), "not verified"},
 		{"nothing said of the e-mail address", func() { p.lie = func(c map[string]any) { delete(c, "email_verified") } }, "not verified"},
-		{"no e-mail address", set("email", ""), "no account has that subject"},
+		{"no e-mail address", set("email", ""), "ask for the e-mail address"},
 		{"nobody with an account", set("email", "eve@example.com"), "no account has that subject"},
 		{"a revoked account", set("email", "gone@example.com"), "no account has that subject"},
 		{"claims of wrong types", set("email", 7), "claims"},
