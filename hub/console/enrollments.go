@@ -48,7 +48,7 @@ func (c *console) addEnrollment(r *http.Request) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	if desired != nil && len(desired) > 0 {
+	if len(desired) > 0 {
 		e.Twin = &operator.SetTwin{Desired: desired}
 	}
 	err = c.ask(r, request{method: http.MethodPost, path: "/v1/enrollments", body: e}, nil)

@@ -16,6 +16,7 @@ import (
 // longer than this.
 const (
 	maxEvents    = 100
+	fewEvents    = 15      // within a device's page
 	maxLine      = 1 << 20 // bytes of one event
 	eventPatient = 3 * time.Second
 )
@@ -51,7 +52,10 @@ func (c *console) events(r *http.Request) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	w := &newest{answer: answer{header: http.Header{}}, all: v.Kind == ""}
+	w := &newest{answer: answer{header: http.Header{}}, all: v.Kind == "", most: maxEvents}
+	if r.URL.Query().Get("few") != "" {
+		w.most = fewEvents
+	}
 	v.Partial = w.read(ctx, c.API, in)
 	if w.status >= 300 {
 		return page{}, w.problem()
@@ -65,6 +69,7 @@ type newest struct {
 	answer
 	lines [][]byte
 	part  []byte // of the line that is being written
+	most  int    // lines
 	all   bool   // but for the ledger's records, which a device's page has anyway
 }
 
@@ -112,7 +117,7 @@ func (n *newest) keep(line []byte) {
 	if n.all && json.Unmarshal(line, &e) == nil && e.Kind == "security" {
 		return
 	}
-	if len(n.lines) == maxEvents {
+	if len(n.lines) == n.most {
 		n.lines = append(n.lines[:0], n.lines[1:]...)
 	}
 	n.lines = append(n.lines, line)
