@@ -1,6 +1,7 @@
 package tlspolicy_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
@@ -116,6 +117,28 @@ func handshake(t testing.TB, server, client *tls.Config) (state tls.ConnectionSt
 	return state, serverErr, <-done
 }
 
+// TestOperatorsAuthorityIsNamed, so that browsers offer no other certificates;
+// one of another authority is judged all the same.
+func TestOperatorsAuthorityIsNamed(t *testing.T) {
+	h := newHub(t)
+	cert := h.operational(t)
+	authority := must(x509.ParseCertificate(cert.Certificate[1]))(t)
+	l := h.listener()
+	l.Hint = []*x509.Certificate{authority}
+	client := h.client(t, nil)
+	var named [][]byte
+	client.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		named = r.AcceptableCAs
+		return h.operator(t), nil
+	}
+	if _, err, _ := handshake(t, must(tlspolicy.Operator(l))(t), client); pki.RuleOf(err) != pki.RuleIssuer {
+		t.Errorf("a certificate of another authority: %v", err)
+	}
+	if len(named) != 1 || !bytes.Equal(named[0], authority.RawSubject) {
+		t.Errorf("named are %d authorities", len(named))
+	}
+}
+
 func TestHandshakes(t *testing.T) {
 	h := newHub(t)
 	foreign := newHub(t)
@@ -136,7 +159,8 @@ func TestHandshakes(t *testing.T) {
 		{"HTTPS, nothing", tlspolicy.DeviceHTTPS, nil, "", ""},
 		{"HTTPS, operator", tlspolicy.DeviceHTTPS, h.operator(t), pki.RuleIssuer, ""},
 		{"operators, LDevID where devices are trusted", tlspolicy.Operator, h.operational(t), "", ""},
-		{"operators, nothing", tlspolicy.Operator, nil, "", "didn't provide a certificate"},
+		{"operators, nothing", tlspolicy.Operator, nil, "", ""},
+		{"operators, another hub's", tlspolicy.Operator, foreign.operator(t), pki.RuleIssuer, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			state, err, clientErr := handshake(t, must(tc.listen(h.listener()))(t), h.client(t, tc.cert))
