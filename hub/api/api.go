@@ -91,24 +91,21 @@ type Ledger interface {
 	Head(ctx context.Context) (ledger.Head, error)
 }
 
-// Config has what the API serves from. What may be nil says so.
+// Config has what the API serves from. All fields but Began are required.
 type Config struct {
-	Version     string
-	Hub         func(context.Context) (operator.Hub, error)
-	Groups      Groups
-	CAs         CAs
-	Devices     Devices
-	Arrivals    Arrivals
-	References  References
-	Twins       Twins
-	Methods     Methods
-	Messages    Messages
-	Enrollments Enrollments
-	Events      Events
-	Ledger      Ledger
-	Log         *slog.Logger
-
-	// Of these each may be nil: what it is for is refused as unavailable.
+	Version        string
+	Hub            func(context.Context) (operator.Hub, error)
+	Groups         Groups
+	CAs            CAs
+	Devices        Devices
+	Arrivals       Arrivals
+	References     References
+	Twins          Twins
+	Methods        Methods
+	Messages       Messages
+	Enrollments    Enrollments
+	Events         Events
+	Ledger         Ledger
 	Accounts       Accounts
 	Logins         Logins
 	Tokens         Tokens
@@ -119,6 +116,7 @@ type Config struct {
 	Alerts         Alerts
 	Series         Series
 	Backup         func(ctx context.Context, by string, w io.Writer) error
+	Log            *slog.Logger
 
 	// Began is told of each operation that somebody asks for, and returns the
 	// context that it is done in and who is told of the HTTP status that it ended
@@ -136,7 +134,7 @@ type api struct {
 
 // New returns the API's handler.
 func New(cfg Config) http.Handler {
-	a := &api{Config: cfg.whole(), rights: Rights(), again: newMemory()}
+	a := &api{Config: cfg, rights: Rights(), again: newMemory()}
 	mux := http.NewServeMux()
 	h := humago.New(mux, Describe(cfg.Version))
 	a.register(h)

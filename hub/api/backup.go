@@ -19,9 +19,6 @@ func (a *api) registerBackup(h huma.API) {
 		Content:     map[string]*huma.MediaType{"application/zstd": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
 	}}
 	register(a, h, o, func(context.Context, *struct{}) (*huma.StreamResponse, error) {
-		if a.Backup == nil {
-			return nil, errAbsent
-		}
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			_, w := unwrap(hc)
 			a.backUp(hc.Context(), w)

@@ -16,7 +16,7 @@ func examples() map[string]string {
 		"add-device":      `{"id": "pump-01", "group": "pumps", "token": true}`,
 		"act-on-device":   `{"reason": "stolen"}`,
 		"revoke-devices":  `{"group": "pumps", "reason": "the batch's keys have leaked"}`,
-		"add-reference":   `{"group": "pumps", "kind": "firmware", "pcr": 0, "digest": "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a", "name": "pump firmware", "version": "1.4.0"}`,
+		"add-reference":   `{"group": "pumps", "kind": "firmware", "pcr": 4, "digest": "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a", "name": "pump firmware", "version": "1.4.0"}`,
 		"merge-twin":      `{"desired": {"interval": 60, "colour": null}}`,
 		"replace-twin":    `{"tags": {"hall": "north"}}`,
 		"call-method":     `{"payload": {"times": 3}, "timeout_seconds": 10}`,

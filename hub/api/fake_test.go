@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -26,9 +27,10 @@ import (
 // of fans, and everything else that they answer is of both.
 type fleet struct {
 	mu    sync.Mutex
-	asked []string // calls that change something, or look at one thing
-	wait  chan struct{}
-	block chan operator.Event
+	asked []string            // what was asked of it
+	wait  chan struct{}       // if there is one, an act waits for it
+	block chan operator.Event // of who follows
+	err   error               // what Device and Read answer; nil: they do
 }
 
 func (f *fleet) note(words ...string) {
@@ -68,7 +70,12 @@ func both[T any](groups []identity.Group, make func(identity.Group, identity.Dev
 	return out
 }
 
+func (f *fleet) hub(context.Context) (operator.Hub, error) {
+	f.note("hub")
+	return operator.Hub{}, nil
+}
 func (f *fleet) Groups(context.Context) ([]operator.Group, error) {
+	f.note("groups")
 	return both(nil, func(g identity.Group, _ identity.Device) operator.Group {
 		return operator.Group{ID: g, MakerCAs: []string{string(g) + "-ca"}}
 	}), nil
@@ -78,6 +85,7 @@ func (f *fleet) SetGroup(_ context.Context, by string, g identity.Group, _ opera
 	return operator.Group{ID: g, FileKeys: true}, nil
 }
 func (f *fleet) CAs(context.Context) ([]operator.CA, error) {
+	f.note("cas")
 	return both(nil, func(g identity.Group, _ identity.Device) operator.CA {
 		return operator.CA{Name: string(g) + "-ca", Kind: "maker"}
 	}), nil
@@ -92,15 +100,19 @@ func (f *fleet) VerifyCA(_ context.Context, by, name string, _ operator.Proof) (
 }
 func (f *fleet) AddDevice(_ context.Context, by string, d operator.AddDevice) (operator.AddedDevice, error) {
 	f.note(by, "add", string(d.ID))
-	return operator.AddedDevice{}, fault.New(fault.Conflict, "the EK is registered already, as fan-01")
+	if len(d.EK) > 0 {
+		return operator.AddedDevice{}, fault.New(fault.Conflict, "the EK is registered already, as fan-01")
+	}
+	return operator.AddedDevice{ID: d.ID}, nil
 }
 func (f *fleet) Devices(_ context.Context, q api.Filter) ([]operator.Device, error) {
+	f.note("devices", string(q.Group), string(q.Status), string(q.After), fmt.Sprint(q.Limit), fmt.Sprint(q.Groups))
 	ds := both(q.Groups, func(g identity.Group, d identity.Device) operator.Device { return operator.Device{ID: d, Group: g} })
 	return slices.DeleteFunc(ds, func(d operator.Device) bool { return q.Group != "" && d.Group != q.Group }), nil
 }
 func (f *fleet) Device(_ context.Context, d identity.Device) (operator.Device, error) {
-	f.note("show", string(d))
-	return operator.Device{ID: d}, nil
+	f.note("device", string(d))
+	return operator.Device{ID: d}, f.err
 }
 func (f *fleet) Act(_ context.Context, by string, d identity.Device, verb, reason string) (operator.Device, error) {
 	f.note(by, verb, string(d), reason)
@@ -112,13 +124,16 @@ func (f *fleet) Act(_ context.Context, by string, d identity.Device, verb, reaso
 	}
 	return operator.Device{ID: d}, nil
 }
-func (f *fleet) Pending(context.Context) ([]operator.Pending, error) { return nil, nil }
+func (f *fleet) Pending(context.Context) ([]operator.Pending, error) {
+	f.note("pending")
+	return nil, nil
+}
 func (f *fleet) Accept(_ context.Context, by, id string, a operator.Accept) error {
-	f.note(by, "accept", id)
+	f.note(by, "accept", id, string(a.Device))
 	return nil
 }
-func (f *fleet) Refuse(_ context.Context, by, id, _ string) error {
-	f.note(by, "refuse", id)
+func (f *fleet) Refuse(_ context.Context, by, id, reason string) error {
+	f.note(by, "refuse", id, reason)
 	return nil
 }
 func (f *fleet) References(_ context.Context, g identity.Group) ([]operator.Reference, error) {
@@ -181,8 +196,15 @@ func (f *fleet) RemoveEnrollment(_ context.Context, by, kind, id string) error {
 func (f *fleet) Check(context.Context, operator.EventQuery) error { return nil }
 func (f *fleet) Read(ctx context.Context, q operator.EventQuery, each func(string, iothub.Message) error) error {
 	f.note("events", string(q.Device), q.After)
+	if f.err != nil {
+		return f.err
+	}
 	for _, d := range []identity.Device{"pump-01", "fan-01", "", "gone-01"} {
-		if err := each("1-"+string(d), iothub.Message{Device: d, Kind: "telemetry", Body: []byte("<b>\n" + string(d))}); err != nil {
+		body := "<b>\n" + string(d)
+		if d == "gone-01" {
+			body = "\xff\x00"
+		}
+		if err := each("1-"+string(d), iothub.Message{Device: d, Kind: "telemetry", Body: []byte(body)}); err != nil {
 			return err
 		}
 	}
@@ -199,6 +221,7 @@ func (f *fleet) Read(ctx context.Context, q operator.EventQuery, each func(strin
 	return nil
 }
 func (f *fleet) Records(_ context.Context, q operator.LedgerQuery) ([]ledger.Record, error) {
+	f.note("ledger", fmt.Sprint(q.From, q.Limit, q.Newest), string(q.Device), q.Kind)
 	var all []ledger.Record
 	for i, e := range []ledger.Entry{{Device: "fan-01"}, {Device: "pump-01"}, {Group: "fans"}, {Group: "pumps"}, {Reason: "fans: of the hub"}, {Device: "fan-01", Group: "pumps"}} {
 		all = append(all, ledger.Record{Entry: e, Seq: uint64(i + 1)})
@@ -285,7 +308,7 @@ type plane struct {
 
 func newPlane() *plane {
 	p := &plane{fleet: &fleet{block: make(chan operator.Event)}}
-	p.handler = api.New(api.Config{Version: "1", Hub: func(context.Context) (operator.Hub, error) { return operator.Hub{}, nil },
+	p.handler = api.New(api.Config{Version: "1", Hub: p.hub,
 		Groups: p, CAs: p, Devices: p, Arrivals: p, References: p, Twins: p, Methods: p, Messages: p, Enrollments: p, Events: p, Ledger: p,
 		Accounts: p, Logins: p, Tokens: p, Certifier: p, Overview: p, History: p, SessionHistory: p, Alerts: p, Series: p, Backup: p.backUp,
 		Log: slog.New(slog.NewTextHandler(&p.log, nil))})

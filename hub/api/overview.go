@@ -31,7 +31,9 @@ func (a *api) registerOverview(h huma.API) {
 		func(ctx context.Context, _ *struct{}) (operator.Hub, error) { return a.hub(ctx) })
 }
 
-// hub describes the hub; devices are counted that whoever asks sees.
+// hub describes the hub; devices are counted that whoever asks sees. Those in
+// quarantine may have a session or not: for who is of some groups they do not
+// count as connected.
 func (a *api) hub(ctx context.Context) (operator.Hub, error) {
 	v, err := a.Hub(ctx)
 	p := operator.From(ctx)
@@ -40,7 +42,7 @@ func (a *api) hub(ctx context.Context) (operator.Hub, error) {
 	}
 	page, err := a.Overview.Page(ctx, operator.FleetQuery{Groups: p.Groups, Limit: 1})
 	v.Devices, v.Connected = page.Total, 0
-	for _, s := range []posture.Status{posture.Connected, posture.Trusted, posture.Degraded, posture.Quarantined} {
+	for _, s := range []posture.Status{posture.Connected, posture.Trusted, posture.Degraded} {
 		v.Connected += page.Counts[s]
 	}
 	return v, err

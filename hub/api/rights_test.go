@@ -286,7 +286,7 @@ func TestRevokeMany(t *testing.T) {
 		{"too many", all, `{"devices":["a"` + strings.Repeat(`,"a"`, 1000) + `],"reason":"stolen"}`, 422, "", 0},
 	} {
 		rec := p.as(tt.who, "POST", "/v1/devices/revoke", tt.body)
-		if asked := p.took(); rec.Code != tt.status || len(asked) != tt.asked {
+		if asked := p.took(); rec.Code != tt.status || len(only(asked, " revoke ")) != tt.asked {
 			t.Errorf("%s: %d %s, asked %q", tt.name, rec.Code, rec.Body, asked)
 			continue
 		}
@@ -308,7 +308,7 @@ func TestRevokeMany(t *testing.T) {
 func TestConflictsSayNothingOfOtherGroups(t *testing.T) {
 	p := newPlane()
 	who := operator.Principal{Name: "ada", Role: operator.RoleOperator, Groups: []identity.Group{"pumps"}}
-	const body = `{"id":"new-01","group":"pumps","token":true}`
+	const body = `{"id":"new-01","group":"pumps","ek":"AAAA"}`
 	if rec := p.as(who, "POST", "/v1/devices", body); rec.Code != 409 || strings.Contains(rec.Body.String(), "fan") {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
@@ -327,4 +327,9 @@ func TestMe(t *testing.T) {
 	if me.Name != "ada" || me.Role != operator.RoleViewer || len(me.Groups) != 1 || me.Via != operator.ViaPasskey || !me.StepUp.After(time.Now()) {
 		t.Errorf("%+v", me)
 	}
+}
+
+// only keeps the lines that have a text.
+func only(lines []string, text string) []string {
+	return slices.DeleteFunc(lines, func(l string) bool { return !strings.Contains(l, text) })
 }

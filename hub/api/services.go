@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/operator"
 )
@@ -65,69 +64,4 @@ type Alerts interface {
 // Series keeps quantities over time; names that are empty mean all.
 type Series interface {
 	Series(ctx context.Context, names []string, since time.Time, step time.Duration) ([]operator.Series, error)
-}
-
-// absent stands where a hub has no such service: each call is refused.
-type absent struct{}
-
-var errAbsent = fault.New(fault.Unavailable, "this hub does not do that")
-
-func (absent) Accounts(context.Context) ([]operator.Account, error) { return nil, errAbsent }
-func (absent) AddAccount(context.Context, operator.Account) (operator.Account, error) {
-	return operator.Account{}, errAbsent
-}
-func (absent) ChangeAccount(context.Context, string, operator.Account) (operator.Account, error) {
-	return operator.Account{}, errAbsent
-}
-func (absent) RevokeAccount(context.Context, string, string) error { return errAbsent }
-func (absent) NewLink(context.Context, string) (operator.Link, error) {
-	return operator.Link{}, errAbsent
-}
-func (absent) Logins(context.Context) ([]operator.Login, error) { return nil, errAbsent }
-func (absent) EndLogin(context.Context, string) error           { return errAbsent }
-func (absent) AddToken(context.Context, operator.AddToken) (operator.Token, error) {
-	return operator.Token{}, errAbsent
-}
-func (absent) Tokens(context.Context) ([]operator.Token, error) { return nil, errAbsent }
-func (absent) RemoveToken(context.Context, string) error        { return errAbsent }
-func (absent) CertifyAccount(context.Context, string, string) (string, error) {
-	return "", errAbsent
-}
-func (absent) Page(context.Context, operator.FleetQuery) (operator.FleetPage, error) {
-	return operator.FleetPage{}, errAbsent
-}
-func (absent) CheckPolicy(context.Context, operator.PolicyCheck) (operator.PolicyEffect, error) {
-	return operator.PolicyEffect{}, errAbsent
-}
-func (absent) Certificates(context.Context, identity.Device) ([]operator.Issued, error) {
-	return nil, errAbsent
-}
-func (absent) Sessions(context.Context, identity.Device, int) ([]operator.Session, error) {
-	return nil, errAbsent
-}
-func (absent) Alerts(context.Context, operator.AlertQuery) ([]operator.Alert, error) {
-	return nil, errAbsent
-}
-func (absent) Acknowledge(context.Context, string) (operator.Alert, error) {
-	return operator.Alert{}, errAbsent
-}
-func (absent) Series(context.Context, []string, time.Time, time.Duration) ([]operator.Series, error) {
-	return nil, errAbsent
-}
-
-// or returns v, or what stands in for it where there is none.
-func or[T comparable](v, instead T) T {
-	var none T
-	if v == none {
-		return instead
-	}
-	return v
-}
-
-// whole fills in what a hub does not have.
-func (c Config) whole() Config {
-	c.Accounts, c.Logins, c.Tokens = or[Accounts](c.Accounts, absent{}), or[Logins](c.Logins, absent{}), or[Tokens](c.Tokens, absent{})
-	c.Certifier, c.Overview, c.History = or[Certifier](c.Certifier, absent{}), or[Overview](c.Overview, absent{}), or[History](c.History, absent{})
-	c.SessionHistory, c.Alerts, c.Series = or[SessionHistory](c.SessionHistory, absent{}), or[Alerts](c.Alerts, absent{}), or[Series](c.Series, absent{})
-	return c
 }
