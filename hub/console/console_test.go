@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -319,6 +320,23 @@ func TestNobodySeesWhatTheyMayNotDo(t *testing.T) {
 			if m[1] != "/auth/logout" && m[1] != "/devices/pump-01/twin" && m[1] != "/groups/pumps/check" {
 				t.Errorf("%s has a form to %s", path, m[1])
 			}
+		}
+	}
+}
+
+// TestSettingsHaveEveryLimit: what a form leaves out it would take away.
+func TestSettingsHaveEveryLimit(t *testing.T) {
+	body := newWorld(t).get("/groups/pumps").Body.String()
+	for f := range reflect.TypeFor[operator.Limits]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !strings.Contains(body, `<input name="`+name+`"`) {
+			t.Errorf("the form has no field %s", name)
+		}
+	}
+	for f := range reflect.TypeFor[operator.SetGroup]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !strings.HasPrefix(name, "policy") && name != "limits" && !strings.Contains(body, ` name="`+name+`"`) {
+			t.Errorf("the form has no field %s", name)
 		}
 	}
 }

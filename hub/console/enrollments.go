@@ -35,7 +35,7 @@ func (c *console) enrollments(r *http.Request) (page, error) {
 
 func (c *console) addEnrollment(r *http.Request) (outcome, error) {
 	f := r.PostForm
-	e := operator.Enrollment{Kind: f.Get("kind"), ID: strings.TrimSpace(f.Get("id")), Group: identity.Group(f.Get("group")),
+	e := operator.Enrollment{Kind: f.Get("kind"), ID: strings.TrimSpace(f.Get("id")), Device: identity.Device(strings.TrimSpace(f.Get("device"))), Group: identity.Group(f.Get("group")),
 		MakerCA: strings.TrimSpace(f.Get("maker_ca")), IDs: strings.Fields(f.Get("ids")), Reprovision: f.Get("reprovision")}
 	for _, s := range strings.Fields(f.Get("certificates")) {
 		d, err := identity.ParseDigest(s)

@@ -51,6 +51,7 @@ type groupView struct {
 	Demands []demand
 	Text    string
 	ETag    string
+	Fields  []limit
 }
 
 // demand is a line of a policy with what it is about.
@@ -73,7 +74,39 @@ func (c *console) groupPage(r *http.Request) (page, error) {
 	text := g.Policy
 	text.Version = 0 // what is set gets the next
 	v.Text = policy.Print(text)
+	if v.Fields, err = limitsOf(g.Limits); err != nil {
+		return page{}, fmt.Errorf("limits of %s: %w", g.ID, err)
+	}
 	return page{Data: v}, nil
+}
+
+// limit is one of a group's limits, as a field of a form.
+type limit struct {
+	Name, Title string
+	Value       int // 0: the hub's
+}
+
+// limitFields are the members of operator.Limits with their titles.
+func limitFields() []limit {
+	return []limit{
+		{Name: "messages_per_second", Title: "Messages a second"}, {Name: "bytes_per_second", Title: "Bytes a second"},
+		{Name: "burst_seconds", Title: "Burst, seconds"}, {Name: "max_message_bytes", Title: "Bytes of a message"}, {Name: "in_flight", Title: "In flight"},
+		{Name: "group_messages_per_second", Title: "Messages a second, all together"}, {Name: "group_bytes_per_second", Title: "Bytes a second, all together"},
+	}
+}
+
+// limitsOf returns what a group's limits are.
+func limitsOf(l operator.Limits) ([]limit, error) {
+	b, err := json.Marshal(l)
+	var values map[string]int
+	if err == nil {
+		err = json.Unmarshal(b, &values)
+	}
+	fields := limitFields()
+	for i := range fields {
+		fields[i].Value = values[fields[i].Name]
+	}
+	return fields, err
 }
 
 func groupPath(id string) string { return "/groups/" + url.PathEscape(id) }
@@ -84,22 +117,23 @@ func settings(r *http.Request) (operator.SetGroup, error) {
 	on := func(name string) bool { return f.Get(name) != "" }
 	g := operator.SetGroup{Simulation: on("simulation"), FileKeys: on("file_keys"), TLS12: on("tls12"), SelfSigned: on("legacy_selfsigned"),
 		ThreadX: on("legacy_threadx"), MakerCAs: strings.Fields(f.Get("maker_cas")), IDs: strings.Fields(f.Get("ids"))}
-	for _, limit := range []struct {
-		name string
-		at   *int
-	}{{"messages_per_second", &g.Limits.MessagesPerSecond}, {"bytes_per_second", &g.Limits.BytesPerSecond}, {"burst_seconds", &g.Limits.BurstSeconds},
-		{"max_message_bytes", &g.Limits.MaxMessageBytes}, {"in_flight", &g.Limits.InFlight}} {
-		text := strings.TrimSpace(f.Get(limit.name))
+	limits := map[string]int{}
+	for _, l := range limitFields() {
+		text := strings.TrimSpace(f.Get(l.Name))
 		if text == "" {
 			continue
 		}
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			return g, mistyped("%s: %q is not a number.", limit.name, text)
+			return g, mistyped("%s: %q is not a number.", l.Title, text)
 		}
-		*limit.at = n
+		limits[l.Name] = n
 	}
-	return g, nil
+	b, err := json.Marshal(limits)
+	if err != nil {
+		return g, fmt.Errorf("read limits: %w", err)
+	}
+	return g, json.Unmarshal(b, &g.Limits)
 }
 
 // setGroup changes a group, if nobody changed it since it was shown.

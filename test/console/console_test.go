@@ -134,9 +134,4 @@ func live(t testing.TB, w *world, b *browser) {
 	same()
 	must(w.api.Act(t.Context(), "pump-01", "restore", "looked at it"))(t)
 	b.see(`document.querySelector("#summary .status").innerText === "trusted"`)
-
-	// Somebody who is writing is not disturbed.
-	b.open("/pending")
-	mark()
-	same()
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"holdfast/birth"
 	"holdfast/birth/birthtest"
 	"holdfast/operator"
@@ -26,6 +28,7 @@ func waiting(t testing.TB, w *world, b *browser) {
 	b.open("/pending")
 	b.see(`document.querySelectorAll("#pending article").length === 2`)
 	b.picture("pending")
+	undisturbed(t, w, b, tpms)
 	first := eval[string](b, `document.querySelector("#pending article").id.slice(2)`)
 	b.form("/pending/"+first+"/accept", map[string]string{"device": "board 1", "group": "pumps"})
 	b.see(`document.querySelector("#p-` + first + ` .refused")`)
@@ -46,6 +49,22 @@ func waiting(t testing.TB, w *world, b *browser) {
 	b.see(`document.querySelectorAll("#ledger tbody tr").length === 1`)
 	b.open("/ledger")
 	b.sees("The records on this page follow one another, and the first is the one that the head speaks of.")
+}
+
+// undisturbed writes while something changes: the part of the page in which one
+// writes stays as it is.
+func undisturbed(t testing.TB, w *world, b *browser, tpms *birthtest.Maker) {
+	b.see(`document.querySelector("#live.on")`)
+	b.do(chromedp.Evaluate[chromedp.Void](`{ const ask = window.fetch; window.fetched = 0; window.fetch = async (...a) => { const r = await ask(...a); window.fetched++; return r; }; }`),
+		chromedp.SendKeys(chromedp.CSS("#pending input[name=device]"), "pump-30"))
+	w.show(t, tpms.New())
+	b.see(`window.fetched > 0 && document.querySelector("#live .text").textContent.includes("while you write")`)
+	if !eval[bool](b, `document.activeElement.value === "pump-30" && document.querySelectorAll("#pending article").length === 2`) {
+		t.Error("what one writes in is replaced")
+	}
+	b.do(chromedp.Evaluate[chromedp.Void](`document.activeElement.value = ""; document.activeElement.blur()`))
+	w.show(t, tpms.New())
+	b.see(`document.querySelectorAll("#pending article").length === 4`)
 }
 
 // show has a TPM that is on no list ask to be born.

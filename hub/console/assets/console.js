@@ -215,10 +215,13 @@
     if (resp.redirected || resp.status === 401) { location.reload(); return; }
     if (!resp.ok) return;
     const page = new DOMParser().parseFromString(await resp.text(), "text/html");
+    let held = false;
     for (const part of all("[data-fresh]")) {
       const fresh = page.getElementById(part.id);
-      if (fresh && !busy(part) && content(fresh) !== content(part)) replace(part, document.adoptNode(fresh));
+      if (!fresh || content(fresh) === content(part)) continue;
+      if (busy(part)) held = true; else replace(part, document.adoptNode(fresh));
     }
+    $("#live .text").textContent = held ? "Held while you write" : "Live";
     ages();
     load();
   }
