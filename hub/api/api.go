@@ -257,7 +257,7 @@ func (a *api) withHead(next http.Handler) http.Handler {
 				w.Header().Set(operator.HeadHeader, base64.StdEncoding.EncodeToString(b))
 			}
 		}
-		if err != nil {
+		if err != nil && r.Context().Err() == nil { // otherwise who asked has left
 			a.Log.ErrorContext(r.Context(), "read ledger head", "err", err)
 		}
 		next.ServeHTTP(w, r)
