@@ -259,32 +259,24 @@ func restoreIn(ctx context.Context, dir, seal string, secret pki.Secret, admin s
 			return err
 		}
 	}
-	db, err := store.Open(ctx, filepath.Join(dir, databaseName))
+	books, err := openBooks(ctx, dir, secret)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	if err := db.Verify(ctx); err != nil {
+	defer books.Close()
+	if err := books.Verify(ctx); err != nil {
 		return err
 	}
-	key, err := openLedgerKey(dir, secret)
-	if err != nil {
-		return err
-	}
-	j, err := journal.New(journal.Config{Store: db, Signer: key, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
-	if _, err := ledger.Verify(allRecords(ctx, j), m.Head); err != nil {
+	if _, err := ledger.Verify(allRecords(ctx, books.journal), m.Head); err != nil {
 		return fmt.Errorf("the ledger of the backup: %w", err)
 	}
-	if err := j.Record(ctx, string(kindRestore), "", map[string]any{"by": "hub", "backup": m.Time, "records": m.Head.Seq}); err != nil {
+	if err := books.journal.Record(ctx, string(kindRestore), "", map[string]any{"by": "hub", "backup": m.Time, "records": m.Head.Seq}); err != nil {
 		return err
 	}
 	if admin == "" {
 		return nil
 	}
-	return way{state: dir, cfg: cfg, secret: secret, db: db, journal: j, ledgerKey: key.Public()}.make(ctx, admin, filepath.Join(dir, operatorDir))
+	return way{state: dir, cfg: cfg, secret: secret, db: books.Store, journal: books.journal, ledgerKey: books.key.Public()}.make(ctx, admin, filepath.Join(dir, operatorDir))
 }
 
 // restoreMessages makes the stream of the member that has it.

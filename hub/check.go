@@ -16,8 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/hub/issuer"
-	"holdfast/hub/journal"
-	"holdfast/hub/store"
 	"holdfast/internal/filelock"
 	"holdfast/ledger"
 	"holdfast/operator"
@@ -301,23 +299,15 @@ func (c *check) weak() {
 
 // database reads all of it, and the whole ledger.
 func (c *check) database() {
-	path := filepath.Join(c.dir, databaseName)
-	db, err := store.Open(c.ctx, path)
-	if err == nil {
-		defer db.Close()
-		err = db.Verify(c.ctx)
-	}
-	if !c.tell("database", err, "all of "+path+" is readable", "restore a backup: 'holdfast hub restore'") {
+	const fix = "restore a backup: 'holdfast hub restore'"
+	b, err := openBooks(c.ctx, c.dir, c.secret)
+	if err != nil {
+		c.tell("database", err, "", fix)
 		return
 	}
-	key, err := openLedgerKey(c.dir, c.secret)
-	if err != nil {
-		return // told already
+	defer b.Close()
+	if c.tell("database", b.Verify(c.ctx), "all of "+databaseName+" is readable", fix) {
+		res, err := ledger.Verify(allRecords(c.ctx, b.journal))
+		c.tell("ledger", err, fmt.Sprint(res), "treat the hub as taken over: see docs/OPERATING.md")
 	}
-	j, err := journal.New(journal.Config{Store: db, Signer: key})
-	var res ledger.Result
-	if err == nil {
-		res, err = ledger.Verify(allRecords(c.ctx, j))
-	}
-	c.tell("ledger", err, fmt.Sprint(res), "treat the hub as taken over: see docs/OPERATING.md")
 }

@@ -5,14 +5,11 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
 	"holdfast/hub/issuer"
-	"holdfast/hub/journal"
-	"holdfast/hub/store"
 	"holdfast/identity"
 	"holdfast/internal/atomicfile"
 	"holdfast/internal/filelock"
@@ -110,21 +107,13 @@ func (c Config) write(dir string) error {
 
 // enabled records a new root in the ledger and writes its certificate.
 func enabled(ctx context.Context, dir string, secret pki.Secret, kind ledger.Kind, name string, root *x509.Certificate) error {
-	key, err := openLedgerKey(dir, secret)
+	b, err := openBooks(ctx, dir, secret)
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, filepath.Join(dir, databaseName))
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	j, err := journal.New(journal.Config{Store: db, Signer: key, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
+	defer b.Close()
 	details := map[string]any{"by": "hub", "root_sha256": identity.Sum(root.Raw)}
-	if err := j.Record(ctx, string(kind), "", details); err != nil {
+	if err := b.journal.Record(ctx, string(kind), "", details); err != nil {
 		return err
 	}
 	return atomicfile.Write(filepath.Join(dir, name), pki.EncodeCerts(root), 0o644)

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 
-	"holdfast/hub/journal"
-	"holdfast/hub/store"
 	"holdfast/pki"
 )
 
@@ -24,19 +21,11 @@ func Recover(ctx context.Context, dir, name, out string) error {
 		return fmt.Errorf("%s holds a profile already", out)
 	}
 	return alter(dir, func(_, cfg Config, secret pki.Secret) error {
-		key, err := openLedgerKey(dir, secret)
+		b, err := openBooks(ctx, dir, secret)
 		if err != nil {
 			return err
 		}
-		db, err := store.Open(ctx, filepath.Join(dir, databaseName))
-		if err != nil {
-			return err
-		}
-		defer db.Close()
-		j, err := journal.New(journal.Config{Store: db, Signer: key, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			return err
-		}
-		return way{state: dir, cfg: cfg, secret: secret, db: db, journal: j, ledgerKey: key.Public()}.make(ctx, name, out)
+		defer b.Close()
+		return way{state: dir, cfg: cfg, secret: secret, db: b.Store, journal: b.journal, ledgerKey: b.key.Public()}.make(ctx, name, out)
 	})
 }
