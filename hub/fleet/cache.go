@@ -10,8 +10,9 @@ import (
 	"holdfast/pki"
 )
 
-// maxRecords bounds how many records are kept in memory, some 6 KiB each.
-const maxRecords = 2048
+// maxRecords bounds how many records are kept in memory, some 6 KiB each: enough
+// for the devices that come at a time, few beside those that are connected.
+const maxRecords = 512
 
 // read returns a device's record for who holds its lock: from memory where it
 // was read or written lately. That is exact because one process at a time
