@@ -129,7 +129,7 @@ come back with their birth certificate and attest; operators' programs find a
 ledger that is shorter than the one they saw and refuse it until
 'holdfast ledger accept' says that this is meant.`,
 		Example: `  holdfast hub restore holdfast-2026-11-01.backup --state /var/lib/holdfast --seal-file /etc/holdfast/seal.key
-  ssh old holdfast hub backup --out - | holdfast hub restore - --state var/hub --seal-file seal.key`,
+  holdfast hub restore - --state var/hub --seal-file seal.key < holdfast.backup`,
 		Args: nArgs(1),
 	}
 	cmd.Flags().StringVar(&in.State, "state", "", "directory that becomes the hub's state; missing or empty (required)")

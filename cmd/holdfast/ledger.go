@@ -165,6 +165,7 @@ printed. The head that was seen is kept beside the profile as head-N.json.`,
 		Args:    noArgs,
 	}
 	cmd.Flags().Uint64Var(&records, "records", 0, "records in the ledger that was restored (required)")
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		path, err := profilePath(cmd)
 		if err != nil {
@@ -177,8 +178,9 @@ printed. The head that was seen is kept beside the profile as head-N.json.`,
 		if err := profile.Accept(records); err != nil {
 			return err
 		}
-		fmt.Fprintf(io.Err, "the next head of the hub is taken as it comes\n")
-		return nil
+		return show(io.Out, *asJSON, map[string]uint64{"records": records}, func(w writer) {
+			fmt.Fprintln(w, "the next head of the hub is taken as it comes")
+		})
 	}
 	return required(cmd, "records")
 }
