@@ -37,6 +37,7 @@ const (
 	idleTimeout       = 2 * time.Minute
 	maxHeader         = 16 << 10
 	closeTimeout      = 5 * time.Second
+	drainTimeout      = 2 * time.Second // for requests that run when the hub is to stop
 )
 
 // route says which client certificate a path of the device listener needs;
@@ -234,7 +235,9 @@ func (h *hub) guard(r route) http.Handler {
 	})
 }
 
-// serve serves HTTP/1.1 on l until ctx ends, then lets requests finish.
+// serve serves HTTP/1.1 on l until ctx ends, then lets requests finish, for
+// drainTimeout: a connection on which nobody has asked anything yet counts as one
+// (http.Server.Shutdown).
 func serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
 	s := &http.Server{
 		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
@@ -243,7 +246,7 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		if s.Shutdown(wait) != nil {
 			s.Close()

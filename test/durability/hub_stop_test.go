@@ -53,7 +53,9 @@ func TestHubStopsInOrder(t *testing.T) {
 		select {
 		case <-s.proc.Done():
 		case <-time.After(stopTime):
-			t.Fatalf("the hub did not end within %v", stopTime)
+			_ = syscall.Kill(s.proc.PID(), syscall.SIGQUIT) // it prints what it waits for
+			<-s.proc.Done()
+			t.Fatalf("the hub did not end within %v\n%s", stopTime, s.proc.log)
 		}
 		if err := s.proc.Err(); err != nil {
 			t.Errorf("the hub ended with %v", err)
