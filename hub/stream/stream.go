@@ -221,6 +221,7 @@ func (s *Stream) Run(ctx context.Context) error {
 func (s *Stream) commitUntil(ctx context.Context) error {
 	wait := firstWait
 	for {
+		s.queue.linger()
 		select {
 		case <-ctx.Done():
 			return nil
