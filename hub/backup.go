@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/fault"
@@ -21,7 +20,6 @@ import (
 	"holdfast/hub/store"
 	"holdfast/hub/stream"
 	"holdfast/internal/atomicfile"
-	"holdfast/internal/filelock"
 	"holdfast/ledger"
 	"holdfast/operator"
 	"holdfast/pki"
@@ -60,37 +58,23 @@ type source struct {
 
 // Backup writes a backup of the hub in dir, which must not run.
 func Backup(ctx context.Context, dir, version string, w io.Writer) error {
-	cfg, err := LoadConfig(dir)
-	if err != nil {
-		return err
-	}
-	unlock, err := filelock.Try(filepath.Join(dir, "lock"))
-	if err != nil {
-		return fmt.Errorf("lock state directory %s: %w", dir, err)
-	}
-	defer unlock()
-	h := &hub{cfg: cfg, version: version, log: slog.New(slog.DiscardHandler), shown: newShown()}
-	if h.db, err = store.Open(ctx, filepath.Join(dir, databaseName)); err != nil {
-		return err
-	}
-	defer h.db.Close()
-	secret, err := sealSecret(cfg.SealFile, false)
-	if err != nil {
-		return err
-	}
-	if err := h.buildJournal(dir, secret); err != nil {
-		return err
-	}
-	if err := h.buildStream(ctx, dir); err != nil {
-		return err
-	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
-	go func() { ended <- h.stream.Run(running) }()
-	s := source{dir: dir, cfg: cfg, version: version, secret: secret, db: h.db, stream: h.stream, journal: h.journal, by: "hub"}
-	err = s.write(ctx, w)
-	stop()
-	return errors.Join(err, <-ended)
+	return alter(dir, func(_, cfg Config, secret pki.Secret) error {
+		b, err := openBooks(ctx, dir, secret)
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		h := &hub{cfg: cfg, log: slog.New(slog.DiscardHandler)}
+		if err := h.buildStream(ctx, dir); err != nil {
+			return err
+		}
+		running, stop := context.WithCancel(context.WithoutCancel(ctx))
+		ended := make(chan error, 1)
+		go func() { ended <- h.stream.Run(running) }()
+		err = source{dir: dir, cfg: cfg, version: version, secret: secret, db: b.Store, stream: h.stream, journal: b.journal, by: "hub"}.write(ctx, w)
+		stop()
+		return errors.Join(err, <-ended)
+	})
 }
 
 // write writes a backup. The database comes before the messages: what was on
@@ -216,11 +200,11 @@ func Restore(ctx context.Context, in RestoreConfig, r io.Reader) (m backup.Manif
 		return m, err
 	}
 	defer os.RemoveAll(dir)
-	free, err := freeBytes(dir)
+	free, _, err := diskOf(dir)
 	if err != nil {
 		return m, err
 	}
-	m, err = backup.Extract(r, dir, free, func(b []byte) ([]byte, error) { return secret.Open(backupPurpose, b) })
+	m, err = backup.Extract(r, dir, free-minFree, func(b []byte) ([]byte, error) { return secret.Open(backupPurpose, b) })
 	if err != nil {
 		return m, err
 	}
@@ -293,38 +277,11 @@ func restoreMessages(ctx context.Context, dir string, maxBytes int64) error {
 	return os.Remove(path)
 }
 
-// recordBatch is how many records of the ledger are read at a time.
-const recordBatch = 1000
-
 // allRecords reads the whole ledger.
 func allRecords(ctx context.Context, j *journal.Journal) iter.Seq2[ledger.Record, error] {
-	return func(yield func(ledger.Record, error) bool) {
-		for from := int64(1); ; from += recordBatch {
-			rs, err := j.Records(ctx, operator.LedgerQuery{From: from, Limit: recordBatch})
-			if err != nil {
-				yield(ledger.Record{}, err)
-				return
-			}
-			for _, r := range rs {
-				if !yield(r, nil) {
-					return
-				}
-			}
-			if len(rs) < recordBatch {
-				return
-			}
-		}
-	}
-}
-
-// freeBytes returns how many bytes may be written where dir is, with some left
-// to others.
-func freeBytes(dir string) (int64, error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return 0, fmt.Errorf("ask for free space: %w", err)
-	}
-	return int64(fs.Bavail)*fs.Bsize - minFree, nil
+	return ledger.Pages(1, func(from int64, limit int) ([]ledger.Record, error) {
+		return j.Records(ctx, operator.LedgerQuery{From: from, Limit: limit})
+	})
 }
 
 // minFree is what restoring leaves free, in bytes.

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -213,13 +212,12 @@ func (c *check) names() {
 
 // disk asks how much is free and how long it takes until something is safe.
 func (c *check) disk() {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(c.dir, &fs); err != nil {
+	free, _, err := diskOf(c.dir)
+	if err != nil {
 		c.tell("disk", err, "", "")
 		return
 	}
 	state, fix := operator.FindingOK, ""
-	free := int64(fs.Bavail) * fs.Bsize
 	if free < littleDisk {
 		state, fix = operator.FindingWarn, "make room, or lower retention_bytes in hub.json; messages are refused below 64 MiB"
 	}

@@ -332,3 +332,38 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.ReportMetric(1000*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }
+
+func TestPagesReadsAllFromARecordOn(t *testing.T) {
+	for _, total := range []int{0, 1, 999, 1000, 1001, 2500} {
+		asked := 0
+		read := func(from int64, limit int) ([]ledger.Record, error) {
+			asked++
+			rs := make([]ledger.Record, min(limit, max(0, total-int(from)+1)))
+			for i := range rs {
+				rs[i].Seq = uint64(from) + uint64(i)
+			}
+			return rs, nil
+		}
+		next := uint64(1)
+		for r, err := range ledger.Pages(1, read) {
+			if err != nil || r.Seq != next {
+				t.Fatalf("of %d: record %d, %v, want %d", total, r.Seq, err, next)
+			}
+			next++
+		}
+		if int(next) != total+1 || asked != total/1000+1 {
+			t.Errorf("of %d: read up to %d in %d pages", total, next-1, asked)
+		}
+	}
+}
+
+func TestPagesReportsItsReader(t *testing.T) {
+	broken := errors.New("broken")
+	for _, err := range ledger.Pages(1, func(int64, int) ([]ledger.Record, error) { return nil, broken }) {
+		if !errors.Is(err, broken) {
+			t.Errorf("error %v", err)
+		}
+		return
+	}
+	t.Error("nothing was said")
+}

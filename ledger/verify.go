@@ -53,6 +53,32 @@ func (r Result) String() string {
 		r.Tip.Seq, r.Anchored)
 }
 
+// pageSize is how many records Pages asks for at a time.
+const pageSize = 1000
+
+// Pages reads a ledger from a record on to its end, by a function that returns
+// at most limit records from one on.
+func Pages(from int64, read func(from int64, limit int) ([]Record, error)) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		for {
+			rs, err := read(from, pageSize)
+			if err != nil {
+				yield(Record{}, err)
+				return
+			}
+			for _, r := range rs {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if len(rs) < pageSize {
+				return
+			}
+			from += int64(len(rs))
+		}
+	}
+}
+
 // Verify checks a whole ledger, from record 1 on, and compares it with heads
 // that were kept elsewhere. Heads are believed: check the signature of those
 // that came from elsewhere than your own keeping with Head.Verify first.

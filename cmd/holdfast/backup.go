@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,7 +48,7 @@ its own means.`,
 		}
 		done := madeBackup{File: out}
 		begun := time.Now()
-		err := replace(out, func(w io.Writer) error {
+		err := atomicfile.WriteFrom(out, 0o600, func(w io.Writer) error {
 			counted := &counter{to: w}
 			err := write(counted)
 			done.Bytes = counted.n
@@ -85,32 +84,6 @@ func (c *counter) Write(b []byte) (int, error) {
 	n, err := c.to.Write(b)
 	c.n += int64(n)
 	return n, err
-}
-
-// replace writes a file that only its owner reads. Until write returned nil, and
-// all is on disk, what was there stays.
-func replace(path string, write func(io.Writer) error) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // it has another name when all went well
-	if err := write(f); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(dir)
 }
 
 func hubRestoreCmd(std stdio) *cobra.Command {

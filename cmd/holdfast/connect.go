@@ -32,6 +32,14 @@ func connect(cmd *cobra.Command) (*client.Client, error) {
 	return client.Open(path)
 }
 
+// loadProfile finds the operator's profile and reads it.
+func loadProfile(cmd *cobra.Command) (path string, p *client.Profile, err error) {
+	if path, err = profilePath(cmd); err == nil {
+		p, err = client.LoadProfile(path)
+	}
+	return path, p, err
+}
+
 // profilePath finds the profile: the flag, the environment, the user's
 // configuration, then the hub's own.
 func profilePath(cmd *cobra.Command) (string, error) {

@@ -71,29 +71,9 @@ func recordLine(r ledger.Record) string {
 	return line + " " + plain(string(r.Details))
 }
 
-// page is how many records are asked for at a time.
-const page = 1000
-
-// records reads the ledger from a record on, page by page.
+// records reads the ledger from a record on.
 func records(ctx context.Context, c *client.Client, from int64) iter.Seq2[ledger.Record, error] {
-	return func(yield func(ledger.Record, error) bool) {
-		for {
-			rs, err := c.Ledger(ctx, from, page)
-			if err != nil {
-				yield(ledger.Record{}, err)
-				return
-			}
-			for _, r := range rs {
-				if !yield(r, nil) {
-					return
-				}
-			}
-			if len(rs) < page {
-				return
-			}
-			from += int64(len(rs))
-		}
-	}
+	return ledger.Pages(from, func(from int64, limit int) ([]ledger.Record, error) { return c.Ledger(ctx, from, limit) })
 }
 
 func ledgerHeadCmd() *cobra.Command {
@@ -167,11 +147,7 @@ printed. The head that was seen is kept beside the profile as head-N.json.`,
 	cmd.Flags().Uint64Var(&records, "records", 0, "records in the ledger that was restored (required)")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		path, err := profilePath(cmd)
-		if err != nil {
-			return err
-		}
-		profile, err := client.LoadProfile(path)
+		_, profile, err := loadProfile(cmd)
 		if err != nil {
 			return err
 		}
@@ -188,11 +164,7 @@ printed. The head that was seen is kept beside the profile as head-N.json.`,
 // keptHeads reads the head that the profile keeps and those in files, and
 // verifies their signatures.
 func keptHeads(cmd *cobra.Command, files []string) ([]ledger.Head, error) {
-	path, err := profilePath(cmd)
-	if err != nil {
-		return nil, err
-	}
-	profile, err := client.LoadProfile(path)
+	_, profile, err := loadProfile(cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -135,11 +135,7 @@ a way that nobody else reads. Without, make a login link ('operator link NAME').
 
 // certify makes a certificate of an account and a profile with it.
 func certify(ctx context.Context, cmd *cobra.Command, io stdio, c *client.Client, name, out string) error {
-	path, err := profilePath(cmd)
-	if err != nil {
-		return err
-	}
-	p, err := client.LoadProfile(path)
+	_, p, err := loadProfile(cmd)
 	if err != nil {
 		return err
 	}
@@ -294,11 +290,7 @@ before that.`,
 	}
 	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		path, err := profilePath(cmd)
-		if err != nil {
-			return err
-		}
-		p, err := client.LoadProfile(path)
+		path, p, err := loadProfile(cmd)
 		if err != nil {
 			return err
 		}

@@ -71,11 +71,7 @@ once. With --out the token goes into a profile for the command line instead.`,
 
 // tokenProfile makes a profile with a token.
 func tokenProfile(cmd *cobra.Command, io stdio, out, secret string) error {
-	path, err := profilePath(cmd)
-	if err != nil {
-		return err
-	}
-	p, err := client.LoadProfile(path)
+	_, p, err := loadProfile(cmd)
 	if err != nil {
 		return err
 	}

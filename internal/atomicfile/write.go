@@ -4,6 +4,7 @@ package atomicfile
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -13,28 +14,38 @@ import (
 // that a crash left half-written beside path is never read and is overwritten
 // by nobody: its name is random and it begins with a dot.
 func Write(path string, data []byte, mode os.FileMode) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".")
+	err := WriteFrom(path, mode, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := fill(f, data, mode); err != nil {
-		_ = os.Remove(f.Name()) // the first error is the one to report
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		_ = os.Remove(f.Name())
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := SyncDir(dir); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
-func fill(f *os.File, data []byte, mode os.FileMode) error {
+// WriteFrom is Write of what write writes. An error of write is returned as it
+// is; what was at path stays then.
+func WriteFrom(path string, mode os.FileMode, write func(io.Writer) error) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".")
+	if err != nil {
+		return err
+	}
+	if err := fill(f, mode, write); err != nil {
+		_ = os.Remove(f.Name()) // the first error is the one to report
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		_ = os.Remove(f.Name())
+		return err
+	}
+	return SyncDir(dir)
+}
+
+func fill(f *os.File, mode os.FileMode, write func(io.Writer) error) error {
 	defer func() { _ = f.Close() }() // after Sync it has nothing left to lose
-	if _, err := f.Write(data); err != nil {
+	if err := write(f); err != nil {
 		return err
 	}
 	if err := f.Chmod(mode); err != nil {

@@ -392,23 +392,12 @@ func (h *heads) verify(t testing.TB, c *client.Client) ([]ledger.Record, ledger.
 	h.mu.Lock()
 	kept := slices.Clone(h.kept)
 	h.mu.Unlock()
-	const page = 1000
 	var records []ledger.Record
-	res, err := ledger.Verify(func(yield func(ledger.Record, error) bool) {
-		for from, n := int64(1), page; n == page; from += page {
-			rs, err := c.Ledger(t.Context(), from, page)
-			if n = len(rs); err != nil {
-				yield(ledger.Record{}, err)
-				return
-			}
-			for _, r := range rs {
-				records = append(records, r)
-				if !yield(r, nil) {
-					return
-				}
-			}
-		}
-	}, kept...)
+	res, err := ledger.Verify(ledger.Pages(1, func(from int64, limit int) ([]ledger.Record, error) {
+		rs, err := c.Ledger(t.Context(), from, limit)
+		records = append(records, rs...)
+		return rs, err
+	}), kept...)
 	if err != nil {
 		t.Errorf("ledger: %v", err)
 	}
