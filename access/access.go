@@ -17,7 +17,7 @@ type Mode string
 // The modes.
 const (
 	Full       Mode = "full"
-	Quarantine Mode = "quarantine" // attestation, posture and logs only
+	Quarantine Mode = "quarantine" // attestation, posture, logs and updates only
 	Provision  Mode = "provision"  // a session with DPS: registration only
 )
 
@@ -45,7 +45,7 @@ func Publish(d identity.Device, m Mode, t iothub.Topic) error {
 		return closed(m, Full)
 	case iothub.TwinGet, iothub.ReportedPatch, iothub.MethodResult, iothub.IssueCertificate:
 		return closed(m, Full)
-	case iothub.Attest, iothub.Logs:
+	case iothub.Attest, iothub.Logs, iothub.UpdateProgress:
 		return closed(m, Full, Quarantine)
 	case iothub.Register, iothub.OperationStatus:
 		return closed(m, Provision)
@@ -60,7 +60,7 @@ func Publish(d identity.Device, m Mode, t iothub.Topic) error {
 func Subscribe(d identity.Device, m Mode, filter string) (string, error) {
 	own := iothub.DeviceboundFilter(d)
 	switch filter {
-	case iothub.AttestFilter, iothub.PostureFilter:
+	case iothub.AttestFilter, iothub.PostureFilter, iothub.UpdateFilter:
 		return filter, closed(m, Full, Quarantine)
 	case iothub.TwinFilter, iothub.DesiredFilter, iothub.MethodFilter, iothub.CredentialFilter:
 		return filter, closed(m, Full)

@@ -27,6 +27,9 @@ func TestPublish(t *testing.T) {
 		{"$hub/logs/?$first=1", true, true},
 		{"$hub/attest/res/200/?$rid=1", false, false},
 		{"$hub/posture/?$version=1", false, false},
+		{"$hub/update/progress/?$rid=1", true, true},
+		{"$hub/update/?$version=1", false, false},
+		{"$hub/update/res/204/?$rid=1", false, false},
 		{"$iothub/twin/GET/?$rid=1", true, false},
 		{"$iothub/twin/PATCH/properties/reported/?$rid=1", true, false},
 		{"$iothub/methods/res/200/?$rid=1", true, false},
@@ -61,6 +64,8 @@ func TestSubscribe(t *testing.T) {
 	}{
 		{"$hub/attest/res/#", true, true},
 		{"$hub/posture/#", true, true},
+		{"$hub/update/#", true, true},
+		{"$hub/update/progress/#", false, false},
 		{"devices/pump-01/messages/devicebound/#", true, false},
 		{"devices/+/messages/devicebound/#", true, false},
 		{"$iothub/twin/res/#", true, false},

@@ -14,9 +14,11 @@ const MaxRequestID = 128
 
 // Topic is a parsed topic name. Its String is the topic again. The types are
 //   - what a device sends: Events, Logs, MethodResult, and the requests Attest,
-//     TwinGet, ReportedPatch, IssueCertificate, Register, OperationStatus;
-//   - what the hub sends: Devicebound, Posture, DesiredPatch, MethodCall, and
-//     the results AttestResult, TwinResult, CredentialResult, RegisterResult.
+//     UpdateProgress, TwinGet, ReportedPatch, IssueCertificate, Register,
+//     OperationStatus;
+//   - what the hub sends: Devicebound, Posture, UpdateOffer, DesiredPatch,
+//     MethodCall, and the results AttestResult, UpdateResult, TwinResult,
+//     CredentialResult, RegisterResult.
 type Topic interface {
 	String() string
 	sealed()
@@ -63,11 +65,47 @@ type Posture struct{ Version uint64 }
 // Logs is a device's shipment of logs: $hub/logs/?$first={n}.
 type Logs struct{ First uint64 }
 
-func (Events) sealed()       {}
-func (Attest) sealed()       {}
-func (AttestResult) sealed() {}
-func (Posture) sealed()      {}
-func (Logs) sealed()         {}
+// UpdateOffer carries what the hub wants the device to run:
+// $hub/update/?$version={n}.
+type UpdateOffer struct{ Version uint64 }
+
+// UpdateProgress is a device's report of an update:
+// $hub/update/progress/?$rid={id}.
+type UpdateProgress struct{ RequestID string }
+
+// UpdateResult answers it: $hub/update/res/{status}/?$rid={id}. Status is an
+// HTTP status.
+type UpdateResult struct {
+	Status    int
+	RequestID string
+}
+
+func (Events) sealed()         {}
+func (Attest) sealed()         {}
+func (AttestResult) sealed()   {}
+func (Posture) sealed()        {}
+func (Logs) sealed()           {}
+func (UpdateOffer) sealed()    {}
+func (UpdateProgress) sealed() {}
+func (UpdateResult) sealed()   {}
+
+// Result implements Request.
+func (t UpdateProgress) Result(status int) Topic {
+	return UpdateResult{Status: status, RequestID: t.RequestID}
+}
+
+// String returns the topic.
+func (t UpdateOffer) String() string {
+	return "$hub/update/?$version=" + strconv.FormatUint(t.Version, 10)
+}
+
+// String returns the topic.
+func (t UpdateProgress) String() string { return "$hub/update/progress/?$rid=" + t.RequestID }
+
+// String returns the topic.
+func (t UpdateResult) String() string {
+	return "$hub/update/res/" + strconv.Itoa(t.Status) + "/?$rid=" + t.RequestID
+}
 
 // Result implements Request.
 func (t Attest) Result(status int) Topic { return AttestResult{Status: status, RequestID: t.RequestID} }
@@ -162,9 +200,15 @@ func parseHub(name, query string) (Topic, error) {
 	case "posture":
 		n, err := number(query, "$version=")
 		return Posture{Version: n}, err
+	case "update":
+		n, err := number(query, "$version=")
+		return UpdateOffer{Version: n}, err
+	case "update/progress":
+		id, err := requestID(query)
+		return UpdateProgress{RequestID: id}, err
 	}
-	status, ok := strings.CutPrefix(name, "attest/res/")
-	if !ok {
+	service, status, ok := strings.Cut(name, "/res/")
+	if !ok || service != "attest" && service != "update" {
 		return nil, errUnknown
 	}
 	code, err := httpStatus(status)
@@ -172,6 +216,9 @@ func parseHub(name, query string) (Topic, error) {
 		return nil, err
 	}
 	id, err := requestID(query)
+	if service == "update" {
+		return UpdateResult{Status: code, RequestID: id}, err
+	}
 	return AttestResult{Status: code, RequestID: id}, err
 }
 
@@ -213,6 +260,7 @@ func number(query, name string) (uint64, error) {
 const (
 	AttestFilter     = "$hub/attest/res/#"
 	PostureFilter    = "$hub/posture/#"
+	UpdateFilter     = "$hub/update/#" // offers, and answers to reports
 	TwinFilter       = "$iothub/twin/res/#"
 	DesiredFilter    = "$iothub/twin/PATCH/properties/desired/#"
 	MethodFilter     = "$iothub/methods/POST/#"

@@ -9,6 +9,7 @@
 package mcuboot
 
 import (
+	"cmp"
 	"fmt"
 
 	"holdfast/identity"
@@ -96,6 +97,20 @@ func (v Version) String() string {
 		s += fmt.Sprintf("+%d", v.Build)
 	}
 	return s
+}
+
+// Compare returns -1, 0 or 1 when v is before, the same as or after w.
+func (v Version) Compare(w Version) int {
+	return cmp.Or(cmp.Compare(v.Major, w.Major), cmp.Compare(v.Minor, w.Minor), cmp.Compare(v.Revision, w.Revision), cmp.Compare(v.Build, w.Build))
+}
+
+// MarshalText returns the version's text.
+func (v Version) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads what ParseVersion reads.
+func (v *Version) UnmarshalText(text []byte) (err error) {
+	*v, err = ParseVersion(string(text))
+	return err
 }
 
 // Image is a parsed image. Nothing in it has been verified unless it came

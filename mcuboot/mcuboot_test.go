@@ -290,3 +290,22 @@ func FuzzParse(f *testing.F) {
 		_, _ = mcuboot.Verify(data, identity.Digest{}) // must not panic
 	})
 }
+
+func TestVersionsCompare(t *testing.T) {
+	ordered := []string{"0.0.1", "0.1.0", "1.0.0", "1.0.0+1", "1.0.1", "1.0.10", "1.2.0", "2.0.0"}
+	for i, a := range ordered {
+		for j, b := range ordered {
+			v, err := mcuboot.ParseVersion(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := mcuboot.ParseVersion(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := v.Compare(w), min(1, max(-1, i-j)); got != want {
+				t.Errorf("%s with %s: %d, want %d", a, b, got, want)
+			}
+		}
+	}
+}
