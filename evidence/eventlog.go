@@ -38,6 +38,12 @@ const (
 	VariableDebugLock    = "DebugLock"    // one byte: 1 when the debug port is closed
 	VariableLifecycle    = "Lifecycle"    // text, as "deployed"
 	VariableKeyHash      = "KeyHash"      // SHA-256 of the public key that signs images
+
+	// A board whose minimum security version is in its TPM measures both of
+	// these, one of a board without a TPM neither. The minimum is what the
+	// counter has grown since the board was made: counter - base.
+	VariableCounterIndex = "SecurityCounterIndex" // four bytes, big-endian: NV index of the counter
+	VariableCounterBase  = "SecurityCounterBase"  // eight bytes, big-endian: the counter's value at security version 0
 )
 
 // BoardGUID is the vendor GUID of the variables above,
