@@ -92,7 +92,7 @@ func (h hub) client(t testing.TB, cert *tls.Certificate) *tls.Config {
 func handshake(t testing.TB, server, client *tls.Config) (state tls.ConnectionState, serverErr, clientErr error) {
 	t.Helper()
 	a, b := net.Pipe()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, c := range []net.Conn{a, b} {
 		if err := c.SetDeadline(deadline); err != nil {
 			t.Fatal(err)

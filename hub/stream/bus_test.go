@@ -72,7 +72,7 @@ func TestBusKeepsDevicesApart(t *testing.T) {
 	})
 	var wg sync.WaitGroup
 	for i := range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // keeps the order of sending
+		ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond) // keeps the order of sending
 		if _, err := s.Bus().Request(ctx, "slow", "posture", fmt.Append(nil, i)); fault.Of(err) != fault.Unavailable {
 			t.Errorf("slow device: %v", err)
 		}

@@ -27,7 +27,7 @@ func TestNotifyReachesTheSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 			b := make([]byte, 64)
-			l.SetReadDeadline(time.Now().Add(5 * time.Second))
+			l.SetReadDeadline(time.Now().Add(30 * time.Second))
 			n, err := l.Read(b)
 			if err != nil || string(b[:n]) != "READY=1" {
 				t.Errorf("systemd hears %q, %v", b[:n], err)

@@ -55,14 +55,14 @@ func TestDeviceOnAFullDisk(t *testing.T) {
 	s.proc.kill() // so that there is something to log
 	device.await(t, "connection failed")
 	s.start(t)
-	eventually(t, 30*time.Second, "the log without a gap", func() error {
+	eventually(t, time.Minute, "the log without a gap", func() error {
 		return complete(t, s.operatorClient(t), id, "connection failed")
 	})
 }
 
 func connected(t testing.TB, c *client.Client, id identity.Device) {
 	t.Helper()
-	eventually(t, 30*time.Second, "connected", func() error {
+	eventually(t, time.Minute, "connected", func() error {
 		d, err := c.Device(t.Context(), id)
 		if err == nil && !d.Connected {
 			err = fmt.Errorf("is %s: %s", d.Status, d.Reason)

@@ -150,7 +150,7 @@ func fullDisk(t *testing.T, d disk) {
 func (s *station) awaitMessage(t testing.TB, c *client.Client, id identity.Device) {
 	t.Helper()
 	arrived := errors.New("arrived")
-	eventually(t, 20*time.Second, "first message", func() error {
+	eventually(t, time.Minute, "first message", func() error {
 		err := c.Events(t.Context(), operator.EventQuery{Device: id, Kind: string(iothub.Telemetry)}, func(operator.Event) error { return arrived })
 		if errors.Is(err, arrived) {
 			return nil
@@ -162,12 +162,12 @@ func (s *station) awaitMessage(t testing.TB, c *client.Client, id identity.Devic
 // recovers waits until operator and publisher are served again.
 func (s *station) recovers(t testing.TB, c *client.Client, p *publisher) {
 	t.Helper()
-	eventually(t, 30*time.Second, "operator served again", func() error {
+	eventually(t, time.Minute, "operator served again", func() error {
 		_, err := c.AddDevice(t.Context(), operator.AddDevice{ID: "sensor-later", Group: "sensors"})
 		if fault.Of(err) == fault.Conflict {
 			return nil // an earlier try was kept, though its answer was an error
 		}
 		return err
 	})
-	eventually(t, 30*time.Second, "publisher served again", func() error { return p.send(t, s, 50) })
+	eventually(t, time.Minute, "publisher served again", func() error { return p.send(t, s, 50) })
 }

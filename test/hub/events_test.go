@@ -49,7 +49,7 @@ var errEnough = errors.New("enough")
 // events reads n events.
 func events(t *testing.T, c *client.Client, q operator.EventQuery, n int) []operator.Event {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	q.Follow = true
 	var es []operator.Event
@@ -83,7 +83,7 @@ func TestEventsTellOfSessionsAndSecurity(t *testing.T) {
 	}
 	// The acts of the operator and the hub, those of no device too.
 	want := map[string]bool{"hub.start": true, "ca.add": true, "group.set": true, "device.add": true}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	last := 0
 	err := h.client.Events(ctx, operator.EventQuery{Kind: "security", Follow: true}, func(e operator.Event) error {

@@ -30,7 +30,7 @@ import (
 )
 
 // patience bounds every wait of these tests.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // world is a hub, the operator that steers it, and a healthy device.
 type world struct {

@@ -28,7 +28,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
