@@ -55,6 +55,8 @@ type Session struct {
 	waiting  []mqtt.Packet // arrived together with the answer to CONNECT or SUBSCRIBE
 	slots    chan struct{} // one for each message on its way
 	postures chan posture.Report
+	offers   chan []byte
+	updates  bool           // the hub speaks of updates
 	done     chan struct{}  // closed when the session is over
 	group    sync.WaitGroup // of the reader and the pinger
 
@@ -90,6 +92,7 @@ func Open(ctx context.Context, conn Conn, cfg Config) (*Session, error) {
 		decoder:  mqtt.NewDecoder(mqtt.FromServer, maxPacket),
 		slots:    make(chan struct{}, window),
 		postures: make(chan posture.Report, 1),
+		offers:   make(chan []byte, 1),
 		done:     make(chan struct{}),
 	}
 	s.decoder.Version = mqtt.V311
@@ -134,11 +137,12 @@ func (s *Session) open() error {
 	if err := refusal(ack.Code); err != nil {
 		return err
 	}
-	filters := []mqtt.Filter{{Filter: iothub.AttestFilter}, {Filter: iothub.PostureFilter}}
+	filters := []mqtt.Filter{{Filter: iothub.AttestFilter}, {Filter: iothub.PostureFilter}, {Filter: iothub.UpdateFilter}}
 	if p, err = s.exchange(&mqtt.Subscribe{ID: 1, Filters: filters}); err != nil {
 		return err
 	}
-	return granted(p)
+	s.updates, err = granted(p)
+	return err
 }
 
 // refusal is the error of a CONNACK's code.
@@ -152,17 +156,19 @@ func refusal(c mqtt.Code) error {
 	return fault.New(fault.Denied, "hub refuses the session (CONNACK %d)", c)
 }
 
-func granted(p mqtt.Packet) error {
+// granted checks the answer to SUBSCRIBE, and reports whether the hub speaks of
+// updates: an older one does not, and may still be worked with.
+func granted(p mqtt.Packet) (updates bool, err error) {
 	ack, ok := p.(*mqtt.Suback)
-	if !ok || ack.ID != 1 || len(ack.Codes) != 2 {
-		return fmt.Errorf("hub answers SUBSCRIBE with packet type %d", p.Type())
+	if !ok || ack.ID != 1 || len(ack.Codes) != 3 {
+		return false, fmt.Errorf("hub answers SUBSCRIBE with packet type %d", p.Type())
 	}
-	for _, c := range ack.Codes {
+	for _, c := range ack.Codes[:2] {
 		if c == mqtt.SubackFailure {
-			return fault.New(fault.Denied, "hub refuses the subscriptions")
+			return false, fault.New(fault.Denied, "hub refuses the subscriptions")
 		}
 	}
-	return nil
+	return ack.Codes[2] != mqtt.SubackFailure, nil
 }
 
 // exchange sends a packet and waits for its answer. A PUBLISH that comes
@@ -305,6 +311,10 @@ func (s *Session) Close() error {
 // Postures yields the newest posture that the hub told; older ones that nobody
 // took are gone.
 func (s *Session) Postures() <-chan posture.Report { return s.postures }
+
+// Offers yields the newest offer of an update, as it came: whoever takes it reads
+// it, with suspicion. Older ones that nobody took are gone.
+func (s *Session) Offers() <-chan []byte { return s.offers }
 
 // Exporter returns the RFC 9266 channel binding of the connection.
 func (s *Session) Exporter() ([]byte, error) {

@@ -138,7 +138,7 @@ func TestOpenSaysWhoItIs(t *testing.T) {
 			t.Errorf("CONNECT %+v", c)
 		}
 		s := b.packets(mqtt.SUBSCRIBE)[0].(*mqtt.Subscribe)
-		if len(s.Filters) != 2 || s.Filters[0].Filter != "$hub/attest/res/#" || s.Filters[1].Filter != "$hub/posture/#" {
+		if len(s.Filters) != 3 || s.Filters[0].Filter != "$hub/attest/res/#" || s.Filters[1].Filter != "$hub/posture/#" || s.Filters[2].Filter != "$hub/update/#" {
 			t.Errorf("SUBSCRIBE %+v", s)
 		}
 	})
@@ -164,14 +164,14 @@ func TestOpenNamesTheRefusal(t *testing.T) {
 				b.send(&mqtt.Connack{})
 				return
 			}
-			b.send(&mqtt.Suback{ID: 1, Codes: []byte{0, mqtt.SubackFailure}})
+			b.send(&mqtt.Suback{ID: 1, Codes: []byte{0, mqtt.SubackFailure, 0}})
 		}, fault.Denied},
 		"other's SUBACK": {func(b *broker, p mqtt.Packet) {
 			if p.Type() == mqtt.CONNECT {
 				b.send(&mqtt.Connack{})
 				return
 			}
-			b.send(&mqtt.Suback{ID: 2, Codes: []byte{0, 0}})
+			b.send(&mqtt.Suback{ID: 2, Codes: []byte{0, 0, 0}})
 		}, fault.Internal},
 	} {
 		t.Run(name, func(t *testing.T) {

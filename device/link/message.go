@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"holdfast/iothub"
 	"holdfast/mqtt"
 	"holdfast/posture"
+	"holdfast/release"
 )
 
 // Publish sends a message with quality of service 1 and waits for the hub's
@@ -69,24 +71,49 @@ func (s *Session) forgetAck(id uint16) {
 }
 
 // Attest sends a request to $hub/attest and returns the hub's answer. An
-// answer other than 200 is an error of the kind that its body names.
+// answer of failure is an error of the kind that its body names.
 func (s *Session) Attest(ctx context.Context, op iothub.AttestOp, body []byte) ([]byte, error) {
+	answer, err := s.request(ctx, func(rid string) iothub.Topic { return iothub.Attest{Op: op, RequestID: rid} }, body)
+	if err != nil {
+		return nil, fmt.Errorf("attest %s: %w", op, err)
+	}
+	return answer, nil
+}
+
+// Progress reports of an update. Once it returns nil, the hub has kept the
+// report. A hub that does not speak of updates is told nothing, which is an
+// error of the kind fault.Unavailable.
+func (s *Session) Progress(ctx context.Context, p release.Progress) error {
+	body, err := json.Marshal(p)
+	if err == nil && !s.updates {
+		err = fault.New(fault.Unavailable, "the hub takes no reports of updates")
+	}
+	if err == nil {
+		_, err = s.request(ctx, func(rid string) iothub.Topic { return iothub.UpdateProgress{RequestID: rid} }, body)
+	}
+	if err != nil {
+		return fmt.Errorf("report update: %w", err)
+	}
+	return nil
+}
+
+// request sends a request and returns the body of its answer.
+func (s *Session) request(ctx context.Context, topic func(rid string) iothub.Topic, body []byte) ([]byte, error) {
 	rid, answered := s.expectAnswer()
 	defer s.forgetAnswer(rid)
-	topic := iothub.Attest{Op: op, RequestID: rid}.String()
-	if err := s.send(&mqtt.Publish{Topic: topic, Payload: body}); err != nil {
-		return nil, fmt.Errorf("attest %s: %w", op, err)
+	if err := s.send(&mqtt.Publish{Topic: topic(rid).String(), Payload: body}); err != nil {
+		return nil, err
 	}
 	select {
 	case a := <-answered:
-		if a.status != 200 {
-			return nil, fmt.Errorf("attest %s: %w", op, failure(a))
+		if a.status/100 != 2 {
+			return nil, failure(a)
 		}
 		return a.body, nil
 	case <-s.done:
-		return nil, fmt.Errorf("attest %s: %w", op, s.Err())
+		return nil, s.Err()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("attest %s: %w", op, ctx.Err())
+		return nil, ctx.Err()
 	}
 }
 
@@ -151,7 +178,11 @@ func (s *Session) message(p *mqtt.Publish) error {
 	}
 	switch t := topic.(type) {
 	case iothub.AttestResult:
-		s.answer(t, append([]byte(nil), p.Payload...))
+		s.answer(t.RequestID, t.Status, p.Payload)
+	case iothub.UpdateResult:
+		s.answer(t.RequestID, t.Status, p.Payload)
+	case iothub.UpdateOffer:
+		newest(s.offers, bytes.Clone(p.Payload))
 	case iothub.Posture:
 		if err := s.posture(p.Payload); err != nil {
 			return err
@@ -163,25 +194,31 @@ func (s *Session) message(p *mqtt.Publish) error {
 	return nil
 }
 
-func (s *Session) answer(t iothub.AttestResult, body []byte) {
+// answer wakes who waits for the answer to a request.
+func (s *Session) answer(rid string, status int, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if answered := s.mu.requests[t.RequestID]; answered != nil {
-		answered <- answer{t.Status, body}
-		delete(s.mu.requests, t.RequestID)
+	if answered := s.mu.requests[rid]; answered != nil {
+		answered <- answer{status, bytes.Clone(body)}
+		delete(s.mu.requests, rid)
 	}
 }
 
-// posture replaces the report that waits to be taken.
 func (s *Session) posture(body []byte) error {
 	var r posture.Report
 	if err := json.Unmarshal(body, &r); err != nil {
 		return fmt.Errorf("hub sends a posture that cannot be read: %w", err)
 	}
+	newest(s.postures, r)
+	return nil
+}
+
+// newest replaces what waits in a channel with room for one to be taken. Only
+// the session's reader may call it: then there is room.
+func newest[T any](c chan T, v T) {
 	select {
-	case <-s.postures:
+	case <-c:
 	default:
 	}
-	s.postures <- r // the reader is the only sender, so there is room
-	return nil
+	c <- v
 }
