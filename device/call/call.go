@@ -1,5 +1,6 @@
 // Package call makes a device's HTTPS calls to its hub: enrolment,
-// attestation and certificates (EST, RFC 7030).
+// attestation, certificates (EST, RFC 7030), and what is read from its
+// repository.
 //
 // Every exchange has one connection of its own and speaks HTTP/1.1 on it
 // directly: attestation binds its evidence to the connection, so no pool may
@@ -131,6 +132,22 @@ func (x *exchange) post(ctx context.Context, path, contentType string, body []by
 		return nil, err
 	}
 	req.Header.Set("Content-Type", contentType)
+	resp, err := x.send(req)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := content(resp)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, failure(resp.StatusCode, answer)
+	}
+	return answer, nil
+}
+
+// send sends a request and reads the head of its answer.
+func (x *exchange) send(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", "holdfast-device")
 	if err := x.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, err
@@ -140,16 +157,17 @@ func (x *exchange) post(ctx context.Context, path, contentType string, body []by
 	if err != nil {
 		return nil, classify(err, writing)
 	}
-	defer func() { _ = resp.Body.Close() }() // read to its end below
+	return resp, nil
+}
+
+// content reads an answer that has to be short.
+func content(resp *http.Response) ([]byte, error) {
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	if len(answer) > maxAnswer {
 		return nil, fmt.Errorf("answer has more than %d bytes", maxAnswer)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, failure(resp.StatusCode, answer)
 	}
 	return answer, nil
 }
