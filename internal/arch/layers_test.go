@@ -71,6 +71,7 @@ var table = []room{
 	{"tuf", rules},
 	{"update", rules},
 	{"rollout", rules},
+	{"statement", rules},
 	{"twin", rules},
 	{"ledger", rules},
 	{"detect", rules},
