@@ -32,11 +32,11 @@ type Config struct {
 	Retry   backoff.Policy  // zero: up to 1 s at first, 5 minutes at last
 }
 
-// Client reads the repository.
-type Client struct{ cfg Config }
+// Source reads from the repository.
+type Source struct{ cfg Config }
 
-// New returns a Client.
-func New(cfg Config) (*Client, error) {
+// New returns a Source.
+func New(cfg Config) (*Source, error) {
 	if cfg.Dial == nil {
 		return nil, errors.New("fetch: a way to the hub is required")
 	}
@@ -49,5 +49,5 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Retry == (backoff.Policy{}) {
 		cfg.Retry = backoff.Policy{Base: time.Second, Cap: 5 * time.Minute}
 	}
-	return &Client{cfg}, nil
+	return &Source{cfg}, nil
 }

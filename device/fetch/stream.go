@@ -17,14 +17,14 @@ import (
 
 // Stream is content of the repository, read from where it begins to its end
 // over as many connections as that takes. A connection that breaks, or that
-// brings bytes more slowly than the Client allows, is given up, and after a
+// brings bytes more slowly than the Source allows, is given up, and after a
 // delay the next one goes on where it ended. Only a refusal, the context and
 // Close end it before.
 //
 // A Stream vouches for the length and for nothing else: whoever reads it
 // checks the digest.
 type Stream struct {
-	c      *Client
+	c      *Source
 	ctx    context.Context
 	path   string
 	max    int64 // the longest that the content may be
@@ -44,14 +44,14 @@ type Stream struct {
 
 // stream reads path. length is signed, or -1 until the hub is asked; max bounds
 // what it says. tag is the ETag that the content has to have; "": the first one shown.
-func (c *Client) stream(ctx context.Context, path string, length, max int64, tag string) *Stream {
+func (c *Source) stream(ctx context.Context, path string, length, max int64, tag string) *Stream {
 	return &Stream{c: c, ctx: ctx, path: path, length: length, max: max, tag: tag,
 		pace: pace{slow: c.cfg.Slow}, delays: backoff.New(c.cfg.Retry)}
 }
 
 // Blob reads content that its digest names, from byte from on. What is read is
 // not verified yet.
-func (c *Client) Blob(ctx context.Context, b release.Blob, from int64) *Stream {
+func (c *Source) Blob(ctx context.Context, b release.Blob, from int64) *Stream {
 	s := c.stream(ctx, "/repository/blobs/"+b.SHA256.String(), b.Length, b.Length, b.SHA256.String())
 	s.off = from
 	return s
@@ -66,7 +66,7 @@ const deltaAttempts = 5
 // Delta reads what makes the image to of the image from. Nothing of it is
 // signed: what it makes has to be verified. It returns ErrNoDelta when the hub
 // has none, or none in time.
-func (c *Client) Delta(ctx context.Context, from, to release.Blob) (*Stream, error) {
+func (c *Source) Delta(ctx context.Context, from, to release.Blob) (*Stream, error) {
 	s := c.stream(ctx, "/repository/deltas/"+from.SHA256.String()+"/"+to.SHA256.String(), -1, to.Length-1, "")
 	for range deltaAttempts {
 		err := s.connect()

@@ -131,7 +131,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func client(t *testing.T, h *hub) (*fetch.Client, *[]error) {
+func client(t *testing.T, h *hub) (*fetch.Source, *[]error) {
 	t.Helper()
 	h.t = t
 	var troubles []error
