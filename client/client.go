@@ -245,11 +245,17 @@ func (c *Client) once(ctx context.Context, method, path string, header http.Head
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	req.Header = header
-	if c.cfg.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
-	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	return c.send(req)
+}
+
+// send sends a request in the name of who asks and returns the answer when it is
+// a success.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
+	if c.cfg.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
 	}
 	resp, err := c.cfg.HTTP.Do(req)
 	if err != nil {
