@@ -65,6 +65,7 @@ const (
 	MissingSignature   Refusal = "no signature"
 	WrongSignature     Refusal = "wrong signature"
 	LowSecurityCounter Refusal = "security counter too low"
+	Unreadable         Refusal = "unreadable"
 )
 
 // Error returns the refusal's text.
@@ -114,14 +115,15 @@ func (v *Version) UnmarshalText(text []byte) (err error) {
 }
 
 // Image is a parsed image. Nothing in it has been verified unless it came
-// from Verify. Its slices point into the parsed bytes.
+// from Verify, VerifyWith or VerifyAt.
 type Image struct {
 	Version         Version
 	LoadAddress     uint32
 	Flags           uint32
-	Payload         []byte
+	Payload         []byte          // points into the parsed bytes; nil from ParseAt and VerifyAt
 	SecurityCounter uint32          // zero when there is none
 	Digest          identity.Digest // computed over header, payload and protected tags
+	Blob            identity.Digest // computed over all of it, up to the last tag
 	Size            int             // in bytes, up to the last tag
 
 	hash      []byte // the hash tag

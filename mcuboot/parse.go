@@ -1,10 +1,12 @@
 package mcuboot
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-
-	"holdfast/identity"
+	"io"
+	"slices"
 )
 
 var le = binary.LittleEndian
@@ -12,61 +14,138 @@ var le = binary.LittleEndian
 // Parse reads an image and computes its digest. It checks the form alone:
 // see Verify. Its errors are Refusals with details.
 func Parse(data []byte) (*Image, error) {
-	if len(data) < headerSize {
-		return nil, fmt.Errorf("%w: %d bytes", Truncated, len(data))
-	}
-	if got := le.Uint32(data); got != magic {
-		return nil, fmt.Errorf("%w: magic %#x", NotAnImage, got)
-	}
-	l, err := layoutOf(data)
+	img, l, err := read(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return nil, err
 	}
+	img.Payload = data[l.header:l.payloadEnd]
+	return img, nil
+}
+
+// ParseAt is Parse of an image in the first size bytes of r, such as a slot,
+// in memory that does not grow with the image. A part that cannot be read is
+// an Unreadable.
+func ParseAt(r io.ReaderAt, size int64) (*Image, error) {
+	img, _, err := read(r, size)
+	return img, err
+}
+
+// read is Parse of the first size bytes of r. It reads every byte once, except
+// the lists of tags.
+func read(r io.ReaderAt, size int64) (*Image, layout, error) {
+	if size < headerSize {
+		return nil, layout{}, fmt.Errorf("%w: %d bytes", Truncated, size)
+	}
+	head, err := readAt(r, 0, headerSize)
+	if err != nil {
+		return nil, layout{}, err
+	}
+	if got := le.Uint32(head); got != magic {
+		return nil, layout{}, fmt.Errorf("%w: magic %#x", NotAnImage, got)
+	}
+	l, err := layoutOf(r, head, size)
+	if err != nil {
+		return nil, l, err
+	}
 	img := &Image{
-		LoadAddress: le.Uint32(data[4:]),
-		Flags:       le.Uint32(data[16:]),
-		Version: Version{Major: data[20], Minor: data[21],
-			Revision: le.Uint16(data[22:]), Build: le.Uint32(data[24:])},
-		Payload: data[l.header:l.payloadEnd],
-		Digest:  identity.Sum(data[:l.signedEnd]),
-		Size:    l.end,
+		LoadAddress: le.Uint32(head[4:]),
+		Flags:       le.Uint32(head[16:]),
+		Version: Version{Major: head[20], Minor: head[21],
+			Revision: le.Uint16(head[22:]), Build: le.Uint32(head[24:])},
+		Size: int(l.end),
 	}
 	if other := img.Flags &^ harmlessFlags; other != 0 {
-		return nil, fmt.Errorf("%w: %#x", Unsupported, other)
+		return nil, l, fmt.Errorf("%w: %#x", Unsupported, other)
 	}
-	if err := img.tags(data, l); err != nil {
-		return nil, err
+	lists, err := readAt(r, l.payloadEnd, l.end-l.payloadEnd)
+	if err != nil {
+		return nil, l, err
 	}
-	for i, b := range data[l.end:] {
-		if b != erased {
-			return nil, fmt.Errorf("%w: at %d", Trailing, l.end+i)
+	if err := img.tags(lists, l); err != nil {
+		return nil, l, err
+	}
+	if err := blank(r, l.end, size); err != nil {
+		return nil, l, err
+	}
+	return img, l, img.sum(r, l, head, lists)
+}
+
+// sum computes the image's digests: the first is of a beginning of what the
+// second is of. It takes header and lists as they were read before, so that
+// what was judged is what is hashed.
+func (img *Image) sum(r io.ReaderAt, l layout, head, lists []byte) error {
+	h := sha256.New()
+	_, _ = h.Write(head) // never fails
+	buf := make([]byte, min(chunk, l.payloadEnd))
+	for off := int64(len(head)); off < l.payloadEnd; {
+		part := buf[:min(int64(len(buf)), l.payloadEnd-off)]
+		if n, err := r.ReadAt(part, off); n < len(part) {
+			return fmt.Errorf("%w: %w", Unreadable, err)
 		}
+		_, _ = h.Write(part)
+		off += int64(len(part))
 	}
-	return img, nil
+	_, _ = h.Write(lists[:l.signedEnd-l.payloadEnd])
+	h.Sum(img.Digest[:0])
+	_, _ = h.Write(lists[l.signedEnd-l.payloadEnd:])
+	h.Sum(img.Blob[:0])
+	return nil
+}
+
+// chunk is how much is read at once, in bytes.
+const chunk = 64 << 10
+
+// readAt reads n bytes, of which n is at most as much as two lists of tags.
+func readAt(r io.ReaderAt, off, n int64) ([]byte, error) {
+	b := make([]byte, n)
+	if got, err := r.ReadAt(b, off); got < len(b) {
+		return nil, fmt.Errorf("%w: %w", Unreadable, err)
+	}
+	return b, nil
+}
+
+// blank checks that nothing but erased flash is between off and end.
+func blank(r io.ReaderAt, off, end int64) error {
+	if off == end {
+		return nil
+	}
+	buf := make([]byte, min(chunk, end-off))
+	for off < end {
+		part := buf[:min(int64(len(buf)), end-off)]
+		if n, err := r.ReadAt(part, off); n < len(part) {
+			return fmt.Errorf("%w: %w", Unreadable, err)
+		}
+		// All bytes are the same when each is the same as the one before it.
+		if part[0] != erased || !bytes.Equal(part[1:], part[:len(part)-1]) {
+			return fmt.Errorf("%w: at %d", Trailing, off+int64(slices.IndexFunc(part, func(b byte) bool { return b != erased })))
+		}
+		off += int64(len(part))
+	}
+	return nil
 }
 
 // layout is where the parts of an image end.
 type layout struct {
-	header, payloadEnd, signedEnd, end int
+	header, payloadEnd, signedEnd, end int64
 }
 
-func layoutOf(data []byte) (layout, error) {
+func layoutOf(r io.ReaderAt, head []byte, total int64) (layout, error) {
 	var l layout
-	l.header = int(le.Uint16(data[8:]))
-	protected, payload := int(le.Uint16(data[10:])), int64(le.Uint32(data[12:]))
+	l.header = int64(le.Uint16(head[8:]))
+	protected, payload := int64(le.Uint16(head[10:])), int64(le.Uint32(head[12:]))
 	if l.header < headerSize {
 		return l, fmt.Errorf("%w: header of %d bytes", NotAnImage, l.header)
 	}
 	if payload > MaxSize {
 		return l, fmt.Errorf("%w: payload of %d bytes", TooLarge, payload)
 	}
-	l.payloadEnd = l.header + int(payload)
+	l.payloadEnd = l.header + payload
 	l.signedEnd = l.payloadEnd + protected
-	if l.signedEnd+areaHeader > len(data) {
-		return l, fmt.Errorf("%w: %d bytes, want more than %d", Truncated, len(data), l.signedEnd+areaHeader)
+	if l.signedEnd+areaHeader > total {
+		return l, fmt.Errorf("%w: %d bytes, want more than %d", Truncated, total, l.signedEnd+areaHeader)
 	}
 	if protected != 0 {
-		size, err := area(data[l.payloadEnd:], protectedMagic)
+		size, err := area(r, l.payloadEnd, total, protectedMagic)
 		if err != nil {
 			return l, err
 		}
@@ -74,38 +153,43 @@ func layoutOf(data []byte) (layout, error) {
 			return l, fmt.Errorf("%w: %d bytes of protected tags, the header says %d", Malformed, size, protected)
 		}
 	}
-	size, err := area(data[l.signedEnd:], openMagic)
+	size, err := area(r, l.signedEnd, total, openMagic)
 	l.end = l.signedEnd + size
 	return l, err
 }
 
-// area checks the header of a list of tags and returns the list's size.
-func area(data []byte, magic uint16) (int, error) {
-	if len(data) < areaHeader {
+// area checks the header of a list of tags at off and returns the list's size.
+func area(r io.ReaderAt, off, total int64, magic uint16) (int64, error) {
+	if total-off < areaHeader {
 		return 0, fmt.Errorf("%w: in a list of tags", Truncated)
 	}
-	if got := le.Uint16(data); got != magic {
+	head, err := readAt(r, off, areaHeader)
+	if err != nil {
+		return 0, err
+	}
+	if got := le.Uint16(head); got != magic {
 		return 0, fmt.Errorf("%w: magic %#x, want %#x", Malformed, got, magic)
 	}
-	size := int(le.Uint16(data[2:]))
+	size := int64(le.Uint16(head[2:]))
 	if size < areaHeader {
 		return 0, fmt.Errorf("%w: list of %d bytes", Malformed, size)
 	}
-	if size > len(data) {
-		return 0, fmt.Errorf("%w: list of %d bytes in %d", Truncated, size, len(data))
+	if size > total-off {
+		return 0, fmt.Errorf("%w: list of %d bytes in %d", Truncated, size, total-off)
 	}
 	return size, nil
 }
 
-// tags reads both lists of tags.
-func (img *Image) tags(data []byte, l layout) error {
+// tags reads both lists of tags, which stand one behind the other.
+func (img *Image) tags(lists []byte, l layout) error {
 	seen := map[uint16]bool{}
-	if l.signedEnd > l.payloadEnd {
-		if err := img.list(data[l.payloadEnd+areaHeader:l.signedEnd], true, seen); err != nil {
+	protected := l.signedEnd - l.payloadEnd
+	if protected > 0 {
+		if err := img.list(lists[areaHeader:protected], true, seen); err != nil {
 			return err
 		}
 	}
-	return img.list(data[l.signedEnd+areaHeader:l.end], false, seen)
+	return img.list(lists[protected+areaHeader:], false, seen)
 }
 
 func (img *Image) list(data []byte, protected bool, seen map[uint16]bool) error {

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"fmt"
+	"io"
 
 	"holdfast/identity"
 )
@@ -19,16 +20,35 @@ func Verify(data []byte, keyHash identity.Digest) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if img.publicKey == nil {
-		return nil, MissingKey
-	}
-	if sum := identity.Sum(img.publicKey); subtle.ConstantTimeCompare(sum[:], keyHash[:]) != 1 {
-		return nil, fmt.Errorf("%w: %s", WrongKey, sum)
-	}
-	if err := img.verify(img.publicKey); err != nil {
+	if err := img.verifyHashed(keyHash); err != nil {
 		return nil, err
 	}
 	return img, nil
+}
+
+// VerifyAt is Verify of an image in the first size bytes of r, such as a slot,
+// in memory that does not grow with the image. What is read afterwards has not
+// been verified.
+func VerifyAt(r io.ReaderAt, size int64, keyHash identity.Digest) (*Image, error) {
+	img, err := ParseAt(r, size)
+	if err != nil {
+		return nil, err
+	}
+	if err := img.verifyHashed(keyHash); err != nil {
+		return nil, err
+	}
+	return img, nil
+}
+
+// verifyHashed verifies with the image's own key, which keyHash has to name.
+func (img *Image) verifyHashed(keyHash identity.Digest) error {
+	if img.publicKey == nil {
+		return MissingKey
+	}
+	if sum := identity.Sum(img.publicKey); subtle.ConstantTimeCompare(sum[:], keyHash[:]) != 1 {
+		return fmt.Errorf("%w: %s", WrongKey, sum)
+	}
+	return img.verify(img.publicKey)
 }
 
 // VerifyWith is Verify for who has the key itself; the image then needs to

@@ -1,0 +1,168 @@
+package slots
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+
+	"holdfast/identity"
+	"holdfast/internal/flash"
+	"holdfast/release"
+	"holdfast/update"
+)
+
+// writeSize is how much a Writer programs at once, in bytes: whole sectors.
+const writeSize = 64 << 10
+
+// Writer writes a release's image into the inactive slot, from its beginning
+// to its end, and computes its digest on the way.
+type Writer struct {
+	s    *Slots
+	rel  release.Release
+	area flash.Area
+	hash hash.Hash
+	part []byte // not programmed yet
+	at   int64  // where part begins: whole sectors
+
+	finished bool // guarded by s.mu
+}
+
+// Begin begins to write a release. The inactive slot is erased, and a trial of
+// it that has not booted is dropped.
+func (s *Slots) Begin(rel release.Release) (*Writer, error) { return s.Resume(rel, 0) }
+
+// Resume goes on with a release of which the first offset bytes were written
+// and synced before, perhaps before a power cut. The caller remembers the
+// offset; if what it says is wrong, Finish refuses the image. Writing goes on
+// at Writer.Offset, which may be up to a sector before the offset.
+func (s *Slots) Resume(rel release.Release, offset int64) (*Writer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w, err := s.resume(rel, offset)
+	if err != nil {
+		return nil, fmt.Errorf("write slot %s: %w", s.inactive(), err)
+	}
+	return w, nil
+}
+
+func (s *Slots) resume(rel release.Release, offset int64) (*Writer, error) {
+	area := s.area(s.inactive())
+	switch {
+	case rel.Image.Length <= 0 || rel.Image.Length > area.Size():
+		return nil, fmt.Errorf("%w: %d bytes, the slot has %d", ErrTooLarge, rel.Image.Length, area.Size())
+	case offset < 0 || offset > rel.Image.Length:
+		return nil, fmt.Errorf("resume at %d of %d bytes", offset, rel.Image.Length)
+	case s.record.Trying():
+		return nil, ErrTrying
+	}
+	// From here on the slot is not what was verified.
+	s.verified = nil
+	s.writer = nil
+	if s.record.Trial != nil || s.record.Last.Result != update.None {
+		if err := s.save(s.record.Unstage()); err != nil {
+			return nil, err
+		}
+	}
+	w := &Writer{s: s, rel: rel, area: area, hash: sha256.New(), at: offset - offset%area.Sector()}
+	w.part = make([]byte, 0, max(writeSize, area.Sector()))
+	if err := w.rehash(); err != nil {
+		return nil, err
+	}
+	if err := area.Erase(w.at, area.Size()-w.at); err != nil {
+		return nil, err
+	}
+	s.writer = w
+	return w, nil
+}
+
+// rehash computes the digest of what was written before.
+func (w *Writer) rehash() error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{w.hash}, struct{ io.Reader }{io.NewSectionReader(w.area, 0, w.at)}, w.part[:cap(w.part)])
+	return err
+}
+
+// Offset is how much of the image is in the slot: what Resume takes, once Sync
+// has returned. What Write has taken beyond it waits for the rest of a block.
+func (w *Writer) Offset() int64 { return w.at }
+
+// Write takes the next bytes of the image. More than the release has are
+// refused as endless data.
+func (w *Writer) Write(p []byte) (int, error) {
+	if err := w.current(); err != nil {
+		return 0, err
+	}
+	if w.at+int64(len(w.part)+len(p)) > w.rel.Image.Length {
+		return 0, release.Refuse(release.EndlessData, fmt.Errorf("more than the %d bytes that were signed", w.rel.Image.Length))
+	}
+	done := 0
+	for done < len(p) {
+		n := min(len(p)-done, cap(w.part)-len(w.part))
+		w.part = append(w.part, p[done:done+n]...)
+		done += n
+		if len(w.part) == cap(w.part) {
+			if err := w.program(len(w.part)); err != nil {
+				return done, err
+			}
+		}
+	}
+	return done, nil
+}
+
+// current reports whether this is still the writer of the slot.
+func (w *Writer) current() error {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	if w.s.writer != w || w.finished {
+		return ErrSuperseded
+	}
+	return nil
+}
+
+// program puts the first n bytes of part into the slot.
+func (w *Writer) program(n int) error {
+	if err := w.area.Program(w.part[:n], w.at); err != nil {
+		return fmt.Errorf("write slot %s: %w", w.s.inactive(), err)
+	}
+	_, _ = w.hash.Write(w.part[:n]) // never fails
+	w.at += int64(n)
+	w.part = w.part[:copy(w.part, w.part[n:])]
+	return nil
+}
+
+// Sync puts the whole sectors that Write has taken on stable storage.
+func (w *Writer) Sync() error {
+	if err := w.current(); err != nil {
+		return err
+	}
+	if whole := len(w.part) - len(w.part)%int(w.area.Sector()); whole > 0 {
+		if err := w.program(whole); err != nil {
+			return err
+		}
+	}
+	return w.area.Sync()
+}
+
+// Finish puts the image on stable storage and checks its length and digest, as
+// they came. VerifyInactive then checks what the slot holds.
+func (w *Writer) Finish() error {
+	if err := w.current(); err != nil {
+		return err
+	}
+	if got := w.at + int64(len(w.part)); got != w.rel.Image.Length {
+		return fmt.Errorf("write slot %s: %d bytes came, want %d", w.s.inactive(), got, w.rel.Image.Length)
+	}
+	if err := w.program(len(w.part)); err != nil {
+		return err
+	}
+	if err := w.area.Sync(); err != nil {
+		return fmt.Errorf("write slot %s: %w", w.s.inactive(), err)
+	}
+	if sum := identity.Digest(w.hash.Sum(nil)); sum != w.rel.Image.SHA256 {
+		return release.Refuse(release.ArbitrarySoftware, fmt.Errorf("image %s, %s was signed", sum, w.rel.Image.SHA256))
+	}
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	w.finished = true
+	return nil
+}
