@@ -58,6 +58,8 @@ type Input struct {
 type State struct {
 	Clock    Clock     `json:"clock"`
 	Counters []Counter `json:"counters,omitempty"`
+	// Origin is the security counter that the boot ROM measured first.
+	Origin *SecurityCounter `json:"origin,omitempty"`
 }
 
 // Outcome is the result of an appraisal. With a Failure there are no Facts, no
@@ -112,9 +114,12 @@ func Appraise(in Input, now time.Time) Outcome {
 			Result:  evidence.Result{Time: now, Reason: f.Error(), Rows: failedRows(f, now)},
 		}
 	}
+	if a.facts.Running != nil {
+		a.facts.Running.Time = now
+	}
 	return Outcome{
 		Facts:   a.facts,
-		State:   State{Clock: a.clock, Counters: a.counters},
+		State:   State{Clock: a.clock, Counters: a.counters, Origin: a.origin()},
 		NextKey: a.nextKey,
 		Result:  evidence.Result{Time: now, Verified: true, Rows: a.rows(now)},
 	}
@@ -144,6 +149,7 @@ func (a *appraisal) verify() *Failure {
 	a.facts = judge(a.events, a.in.References)
 	a.facts.Counters = a.counters
 	a.facts.TPMFirmwareChanged = a.in.Previous != nil && a.in.Previous.Clock.Firmware != a.clock.Firmware
+	a.facts.Running = a.running()
 	return nil
 }
 

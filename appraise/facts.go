@@ -24,6 +24,8 @@ type Facts struct {
 	Missing   []string      `json:"missing,omitempty"` // what every log has and this one has not
 	Counters  []Counter     `json:"counters,omitempty"`
 
+	Running *Running `json:"running,omitempty"` // nil: the boot did not show what runs
+
 	// TPMFirmwareChanged: the TPM's own firmware is not that of the last appraisal.
 	TPMFirmwareChanged bool `json:"tpm_firmware_changed,omitempty"`
 }
@@ -44,6 +46,17 @@ type BootPolicy struct {
 	Lifecycle    string `json:"lifecycle,omitempty"`    // board
 	KeyHash      string `json:"key_hash,omitempty"`     // board: SHA-256 of the key that verifies images
 	SecureBoot   *bool  `json:"secure_boot,omitempty"`  // UEFI
+
+	// Counter is where a board's TPM counts the least security version that its
+	// boot ROM starts; nil: it measured none.
+	Counter *SecurityCounter `json:"counter,omitempty"`
+}
+
+// SecurityCounter is the measured place and beginning of a board's counter: the
+// least security version is its value less Base.
+type SecurityCounter struct {
+	Index uint32 `json:"index"`
+	Base  uint64 `json:"base"`
 }
 
 // Measurement is an event that nothing explains.

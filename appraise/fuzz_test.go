@@ -2,6 +2,7 @@ package appraise_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/google/go-attestation/attest"
@@ -87,5 +88,33 @@ func FuzzStructures(f *testing.F) {
 		appraise.Appraise(in, now)
 		in.AK = key
 		appraise.Appraise(in, now)
+	})
+}
+
+// FuzzPolicyVariable puts any bytes where a boot ROM measures a variable of its
+// policy, twice: nothing panics, and a minimum is never more than the certified
+// counter nor there without both halves.
+func FuzzPolicyVariable(f *testing.F) {
+	for _, e := range appraisetest.SecurityCounter(appraisetest.CounterIndex, 1) {
+		f.Add(e.Data, e.Data)
+	}
+	halves := appraisetest.SecurityCounter(appraisetest.CounterIndex, 1)
+	f.Add(halves[0].Data, halves[1].Data)
+	f.Add(evidence.Variable(evidence.VariableCounterBase, make([]byte, 9)), evidence.Variable(evidence.VariableCounterIndex, []byte{2, 0, 0, 0}))
+	b := appraisetest.New(f)
+	f.Fuzz(func(t *testing.T, one, other []byte) {
+		b.Events = slices.Insert(appraisetest.Log(true, true, "deployed", appraisetest.Image), 2,
+			appraisetest.Measured(7, evidence.EventVariableConfig, one), appraisetest.Measured(7, evidence.EventVariableConfig, other))
+		o := appraise.Appraise(inputOf(b, b.Attest(t, nonce, device, exporter)), now)
+		if o.Failure != nil || o.Facts.Running == nil {
+			return // longer than a log may be
+		}
+		c, r := o.Facts.Policy.Counter, o.Facts.Running
+		switch {
+		case r.Minimum != nil && (c == nil || *r.Minimum != b.Counter-c.Base || c.Base > b.Counter || c.Index != appraisetest.CounterIndex):
+			t.Errorf("minimum %d of counter %d and %+v", *r.Minimum, b.Counter, c)
+		case c != nil && r.Minimum == nil && r.CounterFault == "":
+			t.Errorf("%+v says neither a minimum nor why there is none", c)
+		}
 	})
 }

@@ -106,6 +106,10 @@ func (j *judgement) complete() {
 			}
 		}
 	}
+	if j.variables[boardCounterIndex] != j.variables[boardCounterBase] {
+		f.Missing = append(f.Missing, "one half of its security counter")
+		f.Policy.Counter = nil
+	}
 	if len(f.BootROM) == 0 {
 		f.Missing = append(f.Missing, "a known boot ROM")
 	}

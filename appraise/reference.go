@@ -31,6 +31,10 @@ type Reference struct {
 	Digest  identity.Digest `json:"digest"` // as extended into the register
 	Name    string          `json:"name"`
 	Version string          `json:"version"`
+
+	// Released: it comes from a published release of the group's product, and
+	// from no operator.
+	Released bool `json:"released,omitempty"`
 }
 
 // PCR returns the register that measurements of this kind go to, and whether

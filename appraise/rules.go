@@ -93,6 +93,8 @@ const (
 	boardDebugLock    = "board/" + evidence.VariableDebugLock
 	boardLifecycle    = "board/" + evidence.VariableLifecycle
 	boardKeyHash      = "board/" + evidence.VariableKeyHash
+	boardCounterIndex = "board/" + evidence.VariableCounterIndex
+	boardCounterBase  = "board/" + evidence.VariableCounterBase
 	uefiSecureBoot    = "uefi/SecureBoot"
 )
 
@@ -154,8 +156,31 @@ func (j *judgement) boardVariable(name string, value []byte) bool {
 		}
 		p.KeyHash = hex.EncodeToString(value)
 		return true
+	case boardCounterIndex:
+		if len(value) != 4 || value[0] != nvHandle {
+			return false
+		}
+		p.counter().Index = binary.BigEndian.Uint32(value)
+		return true
+	case boardCounterBase:
+		if len(value) != 8 {
+			return false
+		}
+		p.counter().Base = binary.BigEndian.Uint64(value)
+		return true
 	}
 	return false
+}
+
+// nvHandle is the first byte of an NV index (TPM 2.0 Library, Part 2, TPM_HT).
+const nvHandle = 0x01
+
+// counter returns the note of the board's counter, which two variables fill.
+func (p *BootPolicy) counter() *SecurityCounter {
+	if p.Counter == nil {
+		p.Counter = new(SecurityCounter)
+	}
+	return p.Counter
 }
 
 func (j *judgement) uefiVariable(name string, value []byte) bool {

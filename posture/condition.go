@@ -1,6 +1,7 @@
 package posture
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -45,13 +46,21 @@ type View struct {
 type Test struct {
 	Holds func(View) (bool, error)
 	Timed bool // the time is part of what it looks at
+	// Turns says when Holds would say something else of the same marks, because
+	// time has passed; zero: never. Nil with Timed: at any time.
+	Turns func(View) time.Time
 }
 
 // Compile returns p with its conditions compiled: without, each of them counts
-// as unmet. An expression that does not compile is an error.
+// as unmet. An expression that does not compile is an error. Those of the
+// built-in policies have a faster form of their own.
 func (p Policy) Compile(compile func(expression string) (Test, error)) (Policy, error) {
 	p.tests = make([]Test, len(p.Conditions))
 	for i, c := range p.Conditions {
+		if t, ok := builtinTest(c.When); ok {
+			p.tests[i] = t
+			continue
+		}
 		t, err := compile(c.When)
 		if err != nil {
 			return Policy{}, fmt.Errorf("conditions[%d]: when: %w", i, err)
@@ -61,24 +70,38 @@ func (p Policy) Compile(compile func(expression string) (Test, error)) (Policy, 
 	return p, nil
 }
 
-// condition is how one condition came out. Where it cannot be evaluated the
-// device gets nothing by that.
-func (p Policy) condition(i int, v View) Outcome {
-	c := p.Conditions[i]
-	o := func(s Standing, reason string) Outcome { return Outcome{When: c.When, Standing: s, Reason: reason} }
+var errNotCompiled = errors.New("is not compiled")
+
+// weigh is how one condition stands. Where it cannot be evaluated the device
+// gets nothing by that.
+func (p Policy) weigh(i int, v View) (Standing, error) {
 	if i >= len(p.tests) {
-		return o(Unmet, "the condition is not compiled: "+c.Reason)
+		return Unmet, errNotCompiled
 	}
 	holds, err := p.tests[i].Holds(v)
 	switch {
 	case err != nil:
-		return o(Unmet, fmt.Sprintf("the condition cannot be evaluated: %v: %s", err, c.Reason))
-	case holds && c.Then == Weak:
-		return o(Weak, c.Reason)
+		return Unmet, fmt.Errorf("cannot be evaluated: %w", err)
+	case holds && p.Conditions[i].Then == Weak:
+		return Weak, nil
 	case holds:
-		return o(Unmet, c.Reason)
+		return Unmet, nil
 	}
-	return o(Met, "does not hold: "+c.Reason)
+	return Met, nil
+}
+
+// condition is weigh with its words.
+func (p Policy) condition(i int, v View) Outcome {
+	c := p.Conditions[i]
+	s, err := p.weigh(i, v)
+	o := Outcome{When: c.When, Standing: s, Reason: c.Reason}
+	switch {
+	case err != nil:
+		o.Reason = fmt.Sprintf("the condition %v: %s", err, c.Reason)
+	case s == Met:
+		o.Reason = "does not hold: " + c.Reason
+	}
+	return o
 }
 
 func (c Condition) check() error {

@@ -91,9 +91,15 @@ func set(rows []measure.Row, id measure.ID, v measure.Verdict, g measure.Grade) 
 	return out
 }
 
+// onFail are the rows that the standard policy does not demand and that may not
+// fail all the same, of firmware.update not for long.
+var onFail = map[measure.ID]posture.Standing{
+	measure.FirmwareSigning: posture.Weak, measure.FirmwareDowngrade: posture.Unmet, measure.FirmwareUpdate: posture.Weak,
+}
+
 // TestDecideTurnsOnEveryRequirement breaks each demanded row of a healthy
 // board in turn: no demand of the built-in policies is without effect, and no
-// row that is not demanded has one.
+// row that is not demanded has one, but for the standard's conditions.
 func TestDecideTurnsOnEveryRequirement(t *testing.T) {
 	for _, name := range []string{posture.Standard, posture.Bench, posture.Lenient} {
 		p := builtin(t, name)
@@ -101,14 +107,17 @@ func TestDecideTurnsOnEveryRequirement(t *testing.T) {
 			t.Run(name+"/"+string(id), func(t *testing.T) {
 				fails := posture.Decide(p, posture.Subject{}, set(healthy(t), id, measure.Fail, measure.Claimed), now, false)
 				unknown := posture.Decide(p, posture.Subject{}, set(healthy(t), id, measure.Unknown, measure.None), now, false)
-				want := posture.Met
+				want, onFailure := posture.Met, posture.Met
 				if p.Demands(id) {
-					want = posture.Unmet
+					want, onFailure = posture.Unmet, posture.Unmet
 				}
-				if fails.Standing != want || unknown.Standing != want {
-					t.Errorf("fail gives %s, unknown gives %s, want %s", fails.Standing, unknown.Standing, want)
+				if s, ok := onFail[id]; ok && name == posture.Standard {
+					onFailure = s
 				}
-				if (fails.Lifetime == 0) != p.Demands(id) {
+				if fails.Standing != onFailure || unknown.Standing != want {
+					t.Errorf("fail gives %s, want %s; unknown gives %s, want %s", fails.Standing, onFailure, unknown.Standing, want)
+				}
+				if (fails.Lifetime == 0) != (onFailure == posture.Unmet) {
 					t.Errorf("lifetime %v", fails.Lifetime)
 				}
 			})
@@ -170,7 +179,42 @@ func TestOneUnmetOutweighsAnyWeak(t *testing.T) {
 	if len(got) != 2 || !strings.HasPrefix(got[0], "app.debug: fails") || !strings.HasPrefix(got[1], "identity.hardware-root: only claimed") {
 		t.Errorf("reasons %q, want the unmet one first", got)
 	}
-	if len(d.Outcomes) != len(p.Require) {
-		t.Errorf("%d outcomes for %d requirements", len(d.Outcomes), len(p.Require))
+	if len(d.Outcomes) != len(p.Require)+len(p.Conditions) {
+		t.Errorf("%d outcomes for %d requirements and %d conditions", len(d.Outcomes), len(p.Require), len(p.Conditions))
+	}
+}
+
+// TestBehindForTooLongIsWeak: a device is given time to take an update, by the
+// age of the row that says that it is behind; the gauge foresees the moment.
+func TestBehindForTooLongIsWeak(t *testing.T) {
+	p := builtin(t, posture.Standard)
+	late := func(since time.Time) []measure.Row {
+		rows := set(healthy(t), measure.FirmwareUpdate, measure.Fail, measure.Attested)
+		for i := range rows {
+			if rows[i].Measure == measure.FirmwareUpdate {
+				rows[i].Time = since
+			} else {
+				rows[i].Time = now
+			}
+		}
+		return rows
+	}
+	for _, c := range []struct {
+		behind time.Duration
+		want   posture.Standing
+	}{{0, posture.Met}, {29 * 24 * time.Hour, posture.Met}, {posture.BehindGrace, posture.Met}, {posture.BehindGrace + 1, posture.Weak}, {1000 * time.Hour, posture.Weak}} {
+		rows := late(now.Add(-c.behind))
+		d := posture.Decide(p, posture.Subject{}, rows, now, false)
+		read := posture.NewGauge(p).Read(posture.View{Marks: posture.MarksOf(rows), Now: now}, false)
+		if d.Standing != c.want || read.Standing != c.want {
+			t.Errorf("behind for %s: %s, the gauge reads %s, want %s", c.behind, d.Standing, read.Standing, c.want)
+		}
+		turns := now.Add(posture.BehindGrace + 1 - c.behind)
+		if fresh := now.Add(25*time.Hour + 1); c.want == posture.Weak || turns.After(fresh) {
+			turns = fresh // when the appraisal is too old
+		}
+		if !read.Until.Equal(turns) {
+			t.Errorf("behind for %s: the gauge reads it until %s, want %s", c.behind, read.Until, turns)
+		}
 	}
 }

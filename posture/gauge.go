@@ -92,7 +92,7 @@ func (d *demand) turns(c cause, m mark) int64 {
 type Gauge struct {
 	policy  Policy
 	demands []demand
-	timed   bool // some condition's outcome follows from the time
+	timed   bool // some condition's outcome may change at any time
 }
 
 // NewGauge returns the gauge of a policy.
@@ -102,7 +102,7 @@ func NewGauge(p Policy) *Gauge {
 		g.demands = append(g.demands, demandOf(q))
 	}
 	for _, t := range p.tests {
-		g.timed = g.timed || t.Timed
+		g.timed = g.timed || t.Timed && t.Turns == nil
 	}
 	return g
 }
@@ -112,8 +112,20 @@ type Reading struct {
 	Standing Standing
 	Failed   bool // a measure that the policy demands fails
 	// Until is up to when the reading is right while the marks stay the same;
-	// zero: for good. Of a policy with conditions on the time it is a minute.
+	// zero: for good. Of a policy with conditions on the time that nobody can
+	// foresee it is a minute.
 	Until time.Time
+}
+
+// turns is when the test would say something else, in nanoseconds.
+func (t Test) turns(v View) int64 {
+	if t.Turns == nil {
+		return math.MaxInt64
+	}
+	if at := t.Turns(v); !at.IsZero() {
+		return nanos(at)
+	}
+	return math.MaxInt64
 }
 
 // Policy returns the gauge's policy.
@@ -140,7 +152,11 @@ func (g *Gauge) Read(v View, first bool) Reading {
 		if r.Standing == Unmet {
 			break
 		}
-		r.Standing = worse(r.Standing, g.policy.condition(i, v).Standing)
+		if i < len(g.policy.tests) {
+			until = min(until, g.policy.tests[i].turns(v))
+		}
+		standing, _ := g.policy.weigh(i, v) // an error is unmet
+		r.Standing = worse(r.Standing, standing)
 	}
 	if until != math.MaxInt64 {
 		r.Until = time.Unix(0, until).UTC()

@@ -35,6 +35,7 @@ const (
 	Certificate Source = "certificate" // what the issuer saw and did
 	Session     Source = "session"     // the live TLS and MQTT session
 	Logs        Source = "logs"        // what the device shipped
+	Releases    Source = "releases"    // signed releases, held against the firmware that it attested
 )
 
 // Standing is the outcome of a demand, or of all of them together.

@@ -174,6 +174,15 @@ func Log(verification, debugLock bool, lifecycle string, image identity.Digest) 
 	return events
 }
 
+// SecurityCounter are the events by which a boot ROM says where its counter of
+// security versions is, and from which value on it counts.
+func SecurityCounter(index uint32, base uint64) []appraise.Event {
+	return []appraise.Event{
+		Measured(7, evidence.EventVariableConfig, evidence.Variable(evidence.VariableCounterIndex, binary.BigEndian.AppendUint32(nil, index))),
+		Measured(7, evidence.EventVariableConfig, evidence.Variable(evidence.VariableCounterBase, binary.BigEndian.AppendUint64(nil, base))),
+	}
+}
+
 func flag(b bool) []byte {
 	if b {
 		return []byte{1}

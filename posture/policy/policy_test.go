@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -195,6 +196,37 @@ func TestBuiltinPoliciesPrintAndReadBack(t *testing.T) {
 		}
 		if back, err := policy.Parse([]byte(policy.Print(p))); err != nil || !back.Equal(p) {
 			t.Errorf("%s: %v\n%s", name, err, policy.Print(p))
+		}
+	}
+}
+
+// TestBuiltinConditionsAreWhatTheySay holds the compiled form of each condition
+// of the built-in policies against its expression.
+func TestBuiltinConditionsAreWhatTheySay(t *testing.T) {
+	p, err := posture.Builtin(posture.Standard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := p
+	said.Conditions = slices.Clone(p.Conditions)
+	for i := range said.Conditions {
+		said.Conditions[i].When += " && true" // not the text that has a form of its own
+	}
+	if said, err = policy.Bind(said); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	for _, id := range []measure.ID{measure.FirmwareSigning, measure.FirmwareDowngrade, measure.FirmwareUpdate, measure.AppDebug} {
+		for _, v := range []measure.Verdict{measure.Pass, measure.Fail, measure.Unknown} {
+			for _, age := range []time.Duration{-time.Hour, 0, posture.BehindGrace - 1, posture.BehindGrace, posture.BehindGrace + 1, 1e6 * time.Hour} {
+				rows := []measure.Row{{Measure: id, Verdict: v, Grade: measure.Attested, Time: now.Add(-age)}}
+				a, b := posture.Decide(p, posture.Subject{}, rows, now, false), posture.Decide(said, posture.Subject{}, rows, now, false)
+				for i := range a.Outcomes {
+					if a.Outcomes[i].Standing != b.Outcomes[i].Standing || a.Outcomes[i].Reason != b.Outcomes[i].Reason {
+						t.Errorf("%s %s, %s old: %+v, its expression says %+v", id, v, age, a.Outcomes[i], b.Outcomes[i])
+					}
+				}
+			}
 		}
 	}
 }
