@@ -138,18 +138,30 @@ type Image struct {
 	Matches  string          `json:"matches,omitempty"` // the input whose segments it carries; empty: not shown
 }
 
-// Report is all that an audit found.
+// Report is all that an audit found. It has no time in it: the same input gives
+// the same report.
 type Report struct {
-	Schema   string    `json:"schema"`  // SchemaID
-	Auditor  string    `json:"auditor"` // version of the program
-	Rules    string    `json:"rules"`   // digest of the rule set
-	Inputs   []Input   `json:"inputs"`
-	Images   []Image   `json:"images,omitempty"`
-	Findings []Finding `json:"findings"`
-	Results  []Result  `json:"results"` // one for each rule
-	Rows     []Row     `json:"rows"`    // one for each measure
-	Bullets  []Row     `json:"bullets"` // one for each bullet
-	Troubles []Trouble `json:"troubles,omitempty"`
+	Schema   string     `json:"schema"`             // SchemaID
+	Auditor  string     `json:"auditor"`            // version of the program
+	Rules    string     `json:"rules"`              // digest of the rule set
+	Revision string     `json:"revision,omitempty"` // of the source
+	Inputs   []Input    `json:"inputs"`
+	Images   []Image    `json:"images,omitempty"`
+	Findings []Finding  `json:"findings"`
+	Results  []Result   `json:"results"` // one for each rule
+	Rows     []Row      `json:"rows"`    // one for each measure
+	Bullets  []Row      `json:"bullets"` // one for each bullet
+	Evidence []Evidence `json:"evidence,omitempty"`
+	Troubles []Trouble  `json:"troubles,omitempty"`
+}
+
+// Evidence is a piece of evidence of how the firmware was made.
+type Evidence struct {
+	Kind    string          `json:"kind"` // "fuzz", "analysis", "build", ...
+	File    string          `json:"file"`
+	SHA256  identity.Digest `json:"sha256"`
+	Verdict measure.Verdict `json:"verdict"`
+	Reason  string          `json:"reason"`
 }
 
 // Trouble is a part of the input that could not be read.
@@ -160,6 +172,30 @@ type Trouble struct {
 
 // SchemaID identifies the schema of reports.
 const SchemaID = "https://holdfast.example/schema/audit-report-1.json"
+
+// Counts returns how many findings of each severity there are, without those
+// that are suppressed.
+func (r *Report) Counts() map[Severity]int {
+	n := map[Severity]int{}
+	for _, f := range r.Findings {
+		if f.Suppressed == "" {
+			n[f.Severity]++
+		}
+	}
+	return n
+}
+
+// New returns how many findings at or above a severity are neither in the
+// baseline nor suppressed.
+func (r *Report) New(least Severity) int {
+	n := 0
+	for _, f := range r.Findings {
+		if !f.Known && f.Suppressed == "" && f.Severity.Compare(least) >= 0 {
+			n++
+		}
+	}
+	return n
+}
 
 // Sort puts findings into the order of reports: the gravest first, then by
 // measure, rule and place.

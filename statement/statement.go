@@ -63,15 +63,7 @@ type Predicate struct {
 	Rows     []finding.Row            `json:"rows,omitempty"`
 	Bullets  []finding.Row            `json:"bullets,omitempty"`
 	Findings map[finding.Severity]int `json:"findings,omitempty"` // how many of each severity, suppressed ones left out
-	Evidence []Evidence               `json:"evidence,omitempty"`
-}
-
-// Evidence is a piece of process evidence that was taken into account.
-type Evidence struct {
-	Kind    string          `json:"kind"` // "fuzz", "analysis", "build", ...
-	SHA256  identity.Digest `json:"sha256"`
-	Verdict measure.Verdict `json:"verdict"`
-	Reason  string          `json:"reason"`
+	Evidence []finding.Evidence       `json:"evidence,omitempty"`
 }
 
 // Image returns the image that a device measures as digest, and whether the

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"holdfast/audit/checks"
+	"holdfast/finding"
 	"holdfast/identity"
 	"holdfast/measure"
-	"holdfast/statement"
 	"holdfast/tuf"
 )
 
@@ -78,11 +78,11 @@ func (k Kind) Bullets() []string { return slices.Clone(kinds[k].bullets) }
 
 // Judge reads a piece and returns what it shows of a source revision, for the
 // rows of the report and for the statement.
-func Judge(p Piece, revision string, now time.Time) (checks.Grounds, statement.Evidence) {
+func Judge(p Piece, revision string, now time.Time) (checks.Grounds, finding.Evidence) {
 	k := kinds[p.Kind]
 	verdict, reason := p.judge(revision, now)
 	g := checks.Grounds{By: "evidence:" + string(p.Kind), Measure: k.measure, Bullets: k.bullets, Verdict: verdict, Reason: reason, Applies: true}
-	return g, statement.Evidence{Kind: string(p.Kind), SHA256: identity.Sum(p.Data), Verdict: verdict, Reason: reason}
+	return g, finding.Evidence{Kind: string(p.Kind), File: p.File, SHA256: identity.Sum(p.Data), Verdict: verdict, Reason: reason}
 }
 
 // Unsigned returns what a piece shows that nobody signs for: nothing.
