@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	jsonv2 "encoding/json/v2"
-	"errors"
 	"fmt"
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
@@ -150,7 +149,18 @@ func (x MLDSA) count(role string, canonical []byte, sigs []metadata.Signature) i
 func VerifyMLDSA(x MLDSA, role string, canonical []byte, sigs []metadata.Signature) error {
 	r, ok := x.Roles[role]
 	if !ok || r.Threshold < 1 {
-		return release.Refuse(release.ArbitrarySoftware, errors.New(role+": no ML-DSA-65 keys are named for it"))
+		return refuse(release.ArbitrarySoftware, "no ML-DSA-65 keys are named for %s", role)
 	}
-	return Count{Have: x.count(role, canonical, sigs), Want: r.Threshold}.refuse(role, "ML-DSA-65")
+	return threshold(x.count(role, canonical, sigs), r.Threshold, "ML-DSA-65")
+}
+
+// threshold names the attack that too few signatures are.
+func threshold(have, want int, kind string) error {
+	switch {
+	case want > 0 && have >= want:
+		return nil
+	case have == 0:
+		return refuse(release.ArbitrarySoftware, "no valid %s signature, want %d", kind, want)
+	}
+	return refuse(release.KeyCompromise, "valid %s signatures of %d keys, want %d", kind, have, want)
 }

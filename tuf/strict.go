@@ -16,13 +16,17 @@ import (
 // the object (release.MalformedMetadata). What is absent is left out, so that
 // there is one way to say it.
 func CheckStrict(b []byte, max int64, depth int) error {
-	if int64(len(b)) > max {
-		return release.Refuse(release.EndlessData, fmt.Errorf("%d bytes: want %d at most", len(b), max))
-	}
-	if err := checkTokens(jsontext.NewDecoder(bytes.NewReader(b)), depth); err != nil {
-		return release.Refuse(release.MalformedMetadata, err)
+	if a, err := strict(b, max, depth); err != nil {
+		return release.Refuse(a, err)
 	}
 	return nil
+}
+
+func strict(b []byte, max int64, depth int) (release.Attack, error) {
+	if int64(len(b)) > max {
+		return release.EndlessData, fmt.Errorf("%d bytes: want %d at most", len(b), max)
+	}
+	return release.MalformedMetadata, checkTokens(jsontext.NewDecoder(bytes.NewReader(b)), depth)
 }
 
 // checkTokens reads one object to its end. The decoder refuses names that come
@@ -49,6 +53,4 @@ func checkTokens(d *jsontext.Decoder, depth int) error {
 }
 
 // trailing reports whether another value begins behind the object.
-func trailing(d *jsontext.Decoder) bool {
-	return d.PeekKind() > 0 && d.PeekKind() != jsontext.KindInvalid
-}
+func trailing(d *jsontext.Decoder) bool { return d.PeekKind() != jsontext.KindInvalid }

@@ -82,10 +82,14 @@ func At(now time.Time) Clock { return Clock{Now: now} }
 // what is known to have passed.
 func (c Clock) Known() bool { return !c.Now.IsZero() && !c.Now.Before(c.Floor) }
 
-// past reports whether t has passed for certain.
-func (c Clock) past(t time.Time) bool {
+// earliest returns the earliest time that it can be.
+func (c Clock) earliest() time.Time {
 	if c.Known() {
-		return !c.Now.Before(t)
+		return c.Now
 	}
-	return !c.Floor.Before(t)
+	return c.Floor
 }
+
+// past reports whether t has passed for certain. An expiry is passed when it is
+// reached (section 5.1: it must be higher than the time of the update).
+func (c Clock) past(t time.Time) bool { return !c.earliest().Before(t) }
