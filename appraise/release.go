@@ -1,6 +1,7 @@
 package appraise
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +23,14 @@ type Published struct {
 	release.Release
 	Since     time.Time // when it was published
 	Withdrawn time.Time // when it was withdrawn, which Target.Withdrawn says why; zero: it is not
+}
+
+// Why returns why the release was withdrawn, or "" where it is not.
+func (p Published) Why() string {
+	if p.Withdrawn.IsZero() {
+		return ""
+	}
+	return cmp.Or(strings.TrimSpace(p.Target.Withdrawn), "no reason is on file")
 }
 
 // Offered is what a running rollout offers a device.
@@ -158,7 +167,7 @@ func ReleaseRows(r Running, first time.Time, s Shelf) []measure.Row {
 func (st Standing) signing(r Running, s Shelf) (measure.Verdict, string) {
 	switch {
 	case st.Runs != nil && !st.Runs.Withdrawn.IsZero():
-		return measure.Fail, "release " + title(st.Runs) + " was withdrawn: " + reasonOf(st.Runs.Target)
+		return measure.Fail, "release " + title(st.Runs) + " was withdrawn: " + st.Runs.Why()
 	case st.Runs != nil:
 		return measure.Pass, "the measured image is release " + title(st.Runs) + ", signed by the threshold"
 	case s.Elsewhere != nil:
@@ -167,13 +176,6 @@ func (st Standing) signing(r Running, s Shelf) (measure.Verdict, string) {
 		return measure.Unknown, "known by an operator's reference as " + r.Reference + ", not a signed release"
 	}
 	return measure.Fail, "the measured image " + r.Digest.String() + " is no signed release"
-}
-
-func reasonOf(t release.Target) string {
-	if t.Withdrawn == "" {
-		return "no reason is on file"
-	}
-	return strings.TrimSpace(t.Withdrawn)
 }
 
 // downgrade says whether the counter keeps out what is older than what runs.

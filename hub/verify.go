@@ -39,7 +39,7 @@ func (a attesters) Attester(ctx context.Context, id identity.Device) (verifier.A
 
 // Report implements verifier.Reporter.
 func (a attesters) Report(ctx context.Context, id identity.Device, rows []measure.Row, facts appraise.Facts) error {
-	if _, err := a.fleet.Appraised(ctx, id, release(facts), rows); err != nil {
+	if _, err := a.fleet.Appraised(ctx, id, release(facts), facts.Running, rows); err != nil {
 		return fmt.Errorf("report appraisal of %s: %w", id, err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"holdfast/identity"
 	"holdfast/measure"
 	"holdfast/posture"
+	"holdfast/release"
 )
 
 // HeadHeader is the HTTP header that carries the ledger's signed head
@@ -37,25 +38,31 @@ type Hub struct {
 
 // Group is a device group and its policy.
 type Group struct {
-	ID         identity.Group `json:"id" doc:"name of the group"`
-	Policy     posture.Policy `json:"policy" doc:"what its devices have to show"`
-	Simulation bool           `json:"simulation,omitempty" doc:"software TPMs count as hardware roots"`
-	FileKeys   bool           `json:"file_keys,omitempty" doc:"devices may keep their key in a file"`
-	TLS12      bool           `json:"tls12,omitempty" doc:"TLS 1.2 with ECDHE and AEAD is allowed"`
-	SelfSigned bool           `json:"legacy_selfsigned,omitempty" doc:"self-signed certificates that are registered by SHA-256 are accepted"`
-	ThreadX    bool           `json:"legacy_threadx,omitempty" doc:"the legacy listener with its CBC suites is allowed"`
-	MakerCAs   []string       `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
-	IDs        []string       `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
-	Limits     Limits         `json:"limits,omitzero" doc:"what each of its devices may send, and all of them together"`
+	ID         identity.Group  `json:"id" doc:"name of the group"`
+	Policy     posture.Policy  `json:"policy" doc:"what its devices have to show"`
+	Product    release.Product `json:"product,omitempty" doc:"whose published releases its devices may run; absent: none is said"`
+	Simulation bool            `json:"simulation,omitempty" doc:"software TPMs count as hardware roots"`
+	FileKeys   bool            `json:"file_keys,omitempty" doc:"devices may keep their key in a file"`
+	TLS12      bool            `json:"tls12,omitempty" doc:"TLS 1.2 with ECDHE and AEAD is allowed"`
+	SelfSigned bool            `json:"legacy_selfsigned,omitempty" doc:"self-signed certificates that are registered by SHA-256 are accepted"`
+	ThreadX    bool            `json:"legacy_threadx,omitempty" doc:"the legacy listener with its CBC suites is allowed"`
+	MakerCAs   []string        `json:"maker_cas,omitempty" doc:"names of makers' CAs that speak for the group"`
+	IDs        []string        `json:"ids,omitempty" doc:"ids or patterns that those CAs may certify"`
+	Limits     Limits          `json:"limits,omitzero" doc:"what each of its devices may send, and all of them together"`
 }
 
-// SetGroup makes a group or changes one. The policy is a built-in one by its
+// NoProduct, in place of a product, takes a group's product away.
+const NoProduct = "-"
+
+// SetGroup makes a group or changes one. What is absent is off, but for the
+// policy and the product, which stay as they are. The policy is a built-in one by its
 // name, or one in JSON or text; of those with a version, only a higher one than
 // the group has replaces it.
 type SetGroup struct {
 	PolicyName string          `json:"policy_name,omitempty" doc:"a built-in policy: standard, bench or lenient"`
 	Policy     json.RawMessage `json:"policy,omitempty" doc:"a policy, in place of a built-in one"`
 	Text       string          `json:"policy_text,omitempty" doc:"a policy in its text form, in place of either"`
+	Product    string          `json:"product,omitempty" doc:"whose published releases its devices may run; absent: as it was; \"-\": none"`
 	Simulation bool            `json:"simulation,omitempty" doc:"let software TPMs count as hardware roots"`
 	FileKeys   bool            `json:"file_keys,omitempty" doc:"let devices keep their key in a file"`
 	TLS12      bool            `json:"tls12,omitempty" doc:"allow TLS 1.2 with ECDHE and AEAD"`
@@ -103,6 +110,7 @@ type Device struct {
 	Reason      string            `json:"reason" doc:"why the status is what it is"`
 	Certificate *Certificate      `json:"certificate" doc:"its newest operational certificate, null where the hub has issued none"`
 	Release     string            `json:"release,omitempty" doc:"name and version of the firmware that it attested"`
+	Firmware    *Firmware         `json:"firmware,omitempty" doc:"the firmware that it attested, held against signed releases; absent: it attests none now"`
 	Born        time.Time         `json:"born,omitzero" doc:"when its birth certificate was issued"`
 	LastSeen    time.Time         `json:"last_seen,omitzero" doc:"when it was last connected"`
 	Connected   bool              `json:"connected" doc:"it has a live session"`
@@ -160,6 +168,8 @@ type Reference struct {
 	Digest  identity.Digest `json:"digest" doc:"SHA-256, hexadecimal"`
 	Name    string          `json:"name"`
 	Version string          `json:"version,omitempty"`
+
+	Released bool `json:"released,omitempty" readOnly:"true" doc:"it is a published release of the group's product, which nobody added"`
 }
 
 // Event is one stored message. Body is the body as text when it is valid

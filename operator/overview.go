@@ -35,6 +35,7 @@ type Summary struct {
 	Status    posture.Status  `json:"status"`
 	Reason    string          `json:"reason,omitempty"`
 	Release   string          `json:"release,omitempty" doc:"name and version of the firmware that it attested"`
+	Firmware  *Firmware       `json:"firmware,omitempty" doc:"that firmware, held against signed releases"`
 	Met       int             `json:"met" doc:"demands of its policy that are met"`
 	Weak      int             `json:"weak"`
 	Unmet     int             `json:"unmet"`

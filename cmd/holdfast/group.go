@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -29,13 +30,17 @@ func groupCreateCmd() *cobra.Command {
 		Short:   "Make a group, or change one",
 		Long: `Make a group or change one. --policy takes a built-in policy (standard, bench,
 lenient) or a file with a policy, in text or JSON; 'holdfast policy show NAME' prints
-one to start from. Limits hold for each device from its next connection on.`,
+one to start from. Limits hold for each device from its next connection on. With
+--product, published releases of the product are known good in the group without a
+'holdfast reference add'; left out it stays as it was, and - takes it away.`,
 		Example: `  holdfast group create pumps --policy standard
+  holdfast group set pumps --policy standard --product pump
   holdfast group create meters --maker-ca maker --ids 'meter-*' --policy lenient
   holdfast group create sensors --rate 10 --bytes 4096 --max-message 1024`,
 		Args: nArgs(1),
 	}
 	cmd.Flags().StringVar(&from, "policy", "standard", "built-in policy or policy file")
+	cmd.Flags().StringVar(&g.Product, "product", "", "product whose published releases its devices may run (-: none)")
 	cmd.Flags().BoolVar(&g.Simulation, "simulation", false, "let software TPMs count as hardware roots")
 	cmd.Flags().BoolVar(&g.FileKeys, "file-keys", false, "let devices without a TPM keep their key in a file")
 	cmd.Flags().BoolVar(&g.SelfSigned, "legacy-selfsigned", false, "accept self-signed certificates that are enrolled by SHA-256; identity measures fail")
@@ -87,10 +92,10 @@ func groupListCmd() *cobra.Command {
 	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return ask(cmd, "list groups", (*client.Client).Groups, func(w writer, gs []operator.Group) {
-			fmt.Fprintln(w, "GROUP\tPOLICY\tDEMANDS\tWEAKENED BY\tMAKER CAS\tIDS")
+			fmt.Fprintln(w, "GROUP\tPOLICY\tDEMANDS\tPRODUCT\tWEAKENED BY\tMAKER CAS\tIDS")
 			for _, g := range gs {
-				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", g.ID, g.Policy.Name, len(g.Policy.Require),
-					weakened(g), strings.Join(g.MakerCAs, " "), strings.Join(g.IDs, " "))
+				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", g.ID, g.Policy.Name, len(g.Policy.Require),
+					cmp.Or(string(g.Product), "-"), weakened(g), strings.Join(g.MakerCAs, " "), strings.Join(g.IDs, " "))
 			}
 		})
 	}
@@ -139,7 +144,8 @@ func findGroup(ctx context.Context, c *client.Client, name string) (operator.Gro
 }
 
 func groupSheet(w writer, g operator.Group) {
-	fmt.Fprintf(w, "group\t%s\npolicy\t%s, version %d\nweakened by\t%s\n", g.ID, g.Policy.Name, g.Policy.Version, weakened(g))
+	fmt.Fprintf(w, "group\t%s\npolicy\t%s, version %d\nproduct\t%s\nweakened by\t%s\n", g.ID, g.Policy.Name, g.Policy.Version,
+		cmp.Or(string(g.Product), "-"), weakened(g))
 	for _, l := range []struct {
 		name string
 		n    int

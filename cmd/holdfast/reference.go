@@ -28,7 +28,9 @@ func referenceAddCmd() *cobra.Command {
 		Short: "Add a Reference Value to a group",
 		Long: `Add a Reference Value: a measurement that an attesting device of the group may
 show. It is computed from what you signed (--image: a MCUboot image; --boot-rom: the
-boot ROM's program), or given as a digest. It is never learned from a device.`,
+boot ROM's program), or given as a digest. It is never learned from a device. Published
+releases of the group's product need none: they are known good by their signatures, and
+firmware.signing passes for them alone.`,
 		Example: `  holdfast reference add --group pumps --image pump-fw-1.1.0.img --name pump-fw
   holdfast reference add --group gateways --kind event --pcr 4 --digest 9f86d0... --name 'boot loader'`,
 		Args: noArgs,
@@ -125,9 +127,13 @@ func referenceListCmd() *cobra.Command {
 		return ask(cmd, "list references of "+a[0], func(c *client.Client, ctx context.Context) ([]operator.Reference, error) {
 			return c.References(ctx, identity.Group(a[0]))
 		}, func(w writer, rs []operator.Reference) {
-			fmt.Fprintln(w, "KIND\tPCR\tNAME\tVERSION\tDIGEST")
+			fmt.Fprintln(w, "KIND\tPCR\tNAME\tVERSION\tDIGEST\tSAID BY")
 			for _, r := range rs {
-				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", r.Kind, r.PCR, plain(r.Name), plain(r.Version), r.Digest)
+				by := "operator"
+				if r.Released {
+					by = "release"
+				}
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", r.Kind, r.PCR, plain(r.Name), plain(r.Version), r.Digest, by)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -116,7 +117,8 @@ func settings(r *http.Request) (operator.SetGroup, error) {
 	f := r.PostForm
 	on := func(name string) bool { return f.Get(name) != "" }
 	g := operator.SetGroup{Simulation: on("simulation"), FileKeys: on("file_keys"), TLS12: on("tls12"), SelfSigned: on("legacy_selfsigned"),
-		ThreadX: on("legacy_threadx"), MakerCAs: strings.Fields(f.Get("maker_cas")), IDs: strings.Fields(f.Get("ids"))}
+		ThreadX: on("legacy_threadx"), MakerCAs: strings.Fields(f.Get("maker_cas")), IDs: strings.Fields(f.Get("ids")),
+		Product: cmp.Or(strings.TrimSpace(f.Get("product")), operator.NoProduct)} // what a form leaves empty is to be so
 	limits := map[string]int{}
 	for _, l := range limitFields() {
 		text := strings.TrimSpace(f.Get(l.Name))

@@ -197,7 +197,7 @@ func (f *Fleet) Born(ctx context.Context, b birth.Born) error {
 		r.Class, r.AK, r.Born, r.Birth = b.Class, slices.Clone(b.AK), b.Time.UTC(), b.Serial
 		r.Refused, r.Certificates = "", nil
 		delete(r.Rows, posture.Attestation) // the old AK's word
-		r.Release = ""
+		r.Release, r.Firmware = "", nil
 		details := map[string]any{"class": b.Class, "serial": b.Serial, "key": b.Key}
 		if b.AK != nil {
 			details["ek"], details["ak"] = b.EK, identity.Sum(b.AK)

@@ -165,7 +165,7 @@ func (f *Fleet) Device(ctx context.Context, id identity.Device) (operator.Device
 	if err != nil {
 		return operator.Device{}, err
 	}
-	return f.view(r, g), nil
+	return f.view(ctx, r, g), nil
 }
 
 // DeviceGroup returns the group that a device is in, or a fault of kind NotFound. It
@@ -182,7 +182,7 @@ func (f *Fleet) DeviceGroup(ctx context.Context, id identity.Device) (identity.G
 }
 
 // view decides on a device for whoever looks: what it shows is as of now.
-func (f *Fleet) view(r Record, g operator.Group) operator.Device {
+func (f *Fleet) view(ctx context.Context, r Record, g operator.Group) operator.Device {
 	now := f.now()
 	rows := posture.Combine(r.Rows)
 	s, isLive := f.session(r.ID)
@@ -190,7 +190,7 @@ func (f *Fleet) view(r Record, g operator.Group) operator.Device {
 	out := operator.Device{
 		ID: r.ID, Group: r.Group, Status: posture.StatusOf(facts(r, g.Policy, rows, d, s, isLive)),
 		Reason:  strings.Join(reasons(r, d, s, isLive), "; "),
-		Release: r.Release, Born: r.Born, LastSeen: r.LastSeen, Connected: isLive, Posture: posture.AsOf(rows, now), Decision: &d,
+		Release: r.Release, Firmware: f.firmware(ctx, g, r), Born: r.Born, LastSeen: r.LastSeen, Connected: isLive, Posture: posture.AsOf(rows, now), Decision: &d,
 	}
 	if isLive {
 		out.LastSeen = now

@@ -24,11 +24,13 @@ import (
 	"time"
 
 	"holdfast/access"
+	"holdfast/appraise"
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/operator"
 	"holdfast/pki"
 	"holdfast/posture"
+	"holdfast/release"
 )
 
 // Ledger records what is relevant to security. details is a value that
@@ -71,6 +73,8 @@ type Config struct {
 	Ledger     Ledger           // required
 	Sessions   Sessions         // required
 	Enrolments Enrolments       // asked of devices that the registry does not know; optional
+	Releases   Releases         // what is signed and published; nil: nothing is
+	Offers     Offers           // what rollouts offer; nil: nothing
 	Withdrawer Withdrawer       // called on revocation, and when a new birth supersedes an old one; optional
 	Log        *slog.Logger     // required
 	Now        func() time.Time // default time.Now
@@ -93,6 +97,10 @@ type Fleet struct {
 	casEpoch  uint64                            // counts the changes of authorities
 	strangers strangers
 	refused   refused
+	shelves   map[release.Product][]appraise.Published // as they were last seen; what is in it is never changed
+
+	rejudging sync.Mutex // one at a time acts on what was published
+	noticing  sync.Mutex // one at a time compares what is published with what was seen
 
 	index index // its own lock may be taken under mu, not the other way round
 }
@@ -117,7 +125,7 @@ func New(cfg Config) (*Fleet, error) {
 	}
 	cfg.Store = stamped{cfg.Store}
 	return &Fleet{cfg: cfg, log: cfg.Log, live: make(map[identity.Device][]live), records: make(map[identity.Device]Record), groups: make(map[identity.Group]operator.Group),
-		gauges: make(map[identity.Group]*posture.Gauge)}, nil
+		gauges: make(map[identity.Group]*posture.Gauge), shelves: make(map[release.Product][]appraise.Published)}, nil
 }
 
 // Recheck is how often the devices with a session are decided on again: time
@@ -131,6 +139,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		f.handOver(ctx)
+		if err := f.ReleasesChanged(ctx); err != nil && ctx.Err() == nil {
+			f.log.ErrorContext(ctx, "look at what is published", "err", err)
+		}
 		for _, id := range f.connected() {
 			if err := f.recheck(ctx, id); err != nil && ctx.Err() == nil {
 				f.log.ErrorContext(ctx, "recheck", "device", id, "err", err)

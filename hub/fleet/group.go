@@ -16,6 +16,7 @@ import (
 	"holdfast/pki"
 	"holdfast/posture"
 	"holdfast/posture/policy"
+	"holdfast/release"
 )
 
 // The limits of a group and of the registered authorities.
@@ -97,16 +98,61 @@ func (f *Fleet) SetGroup(ctx context.Context, by string, id identity.Group, s op
 	if g.Policy, err = policyOf(s, old.Policy, exists); err != nil {
 		return operator.Group{}, err
 	}
+	if g.Product, err = productOf(s.Product, old.Product); err != nil {
+		return operator.Group{}, err
+	}
 	if err := f.checkGroup(ctx, g); err != nil {
 		return operator.Group{}, err
 	}
+	return g, f.saveGroup(ctx, by, g, old)
+}
+
+// saveGroup writes a group that was old and acts on it. The caller holds the
+// registry's lock.
+func (f *Fleet) saveGroup(ctx context.Context, by string, g, old operator.Group) error {
 	event := Event{Kind: KindGroup, Details: map[string]any{"by": by, "group": g}}
 	if err := f.cfg.Store.SaveGroup(ctx, g, []Event{event}); err != nil {
-		return operator.Group{}, err
+		return err
 	}
 	f.remember(g)
 	f.handOver(ctx)
-	return g, f.redecide(ctx, g, old)
+	return f.redecide(ctx, g, old)
+}
+
+// productOf reads the product that a group gets: without one it keeps its own.
+func productOf(s string, old release.Product) (release.Product, error) {
+	switch s {
+	case "":
+		return old, nil
+	case operator.NoProduct:
+		return "", nil
+	}
+	p, err := release.ParseProduct(s)
+	if err != nil {
+		return "", fault.New(fault.Invalid, "%w", err)
+	}
+	return p, nil
+}
+
+// SetProduct gives a group that names none its product, as a rollout does that
+// begins in it. It is a fault of kind Conflict where the group has another.
+func (f *Fleet) SetProduct(ctx context.Context, by string, id identity.Group, p release.Product) error {
+	if _, err := release.ParseProduct(string(p)); err != nil {
+		return fault.New(fault.Invalid, "%w", err)
+	}
+	defer f.lockRegistry()()
+	g, err := f.group(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case g.Product == p:
+		return nil
+	case g.Product != "":
+		return fault.New(fault.Conflict, "group %s is of product %s, not %s", id, g.Product, p)
+	}
+	old := g
+	g.Product = p
+	return f.saveGroup(ctx, by, g, old)
 }
 
 // policyOf reads the policy that s asks for, with the version that it gets.

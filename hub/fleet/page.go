@@ -77,7 +77,7 @@ func (f *Fleet) look(ctx context.Context, id identity.Device) (operator.Device, 
 	if err != nil {
 		return operator.Device{}, err
 	}
-	return f.view(r, g), nil
+	return f.view(ctx, r, g), nil
 }
 
 // peek is read for who does not hold the device's lock: what it returns was
@@ -94,7 +94,7 @@ func (f *Fleet) peek(ctx context.Context, id identity.Device) (Record, error) {
 
 // summary is a device in a list.
 func summary(d operator.Device) operator.Summary {
-	s := operator.Summary{ID: d.ID, Group: d.Group, Status: d.Status, Reason: d.Reason, Release: d.Release, LastSeen: d.LastSeen, Connected: d.Connected}
+	s := operator.Summary{ID: d.ID, Group: d.Group, Status: d.Status, Reason: d.Reason, Release: d.Release, Firmware: d.Firmware, LastSeen: d.LastSeen, Connected: d.Connected}
 	if d.Certificate != nil {
 		s.NotAfter = d.Certificate.NotAfter
 	}

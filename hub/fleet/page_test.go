@@ -74,7 +74,7 @@ func (c *crowd) happen() {
 		if c.r.IntN(2) == 0 {
 			rows = slices.DeleteFunc(rows, func(r measure.Row) bool { return r.Verdict == measure.Fail })
 		}
-		_, _ = c.Appraised(ctx, id, fmt.Sprintf("pump %d", c.r.IntN(12)), rows)
+		_, _ = c.Appraised(ctx, id, fmt.Sprintf("pump %d", c.r.IntN(12)), nil, rows)
 	case 7:
 		if life, err := c.Grant(ctx, id, pki.Birth); err == nil {
 			c.must(c.Certificate(ctx, id, fleet.Certificate{Serial: operational, NotBefore: c.clock(), NotAfter: c.clock().Add(life), Lifetime: life}))
@@ -406,11 +406,11 @@ func TestReleaseIsOfTheLastAppraisal(t *testing.T) {
 		}
 	}
 	is("")
-	w.must1(w.Appraised(t.Context(), "pump-01", "pump 1.2", w.appraisal()))
+	w.must1(w.Appraised(t.Context(), "pump-01", "pump 1.2", nil, w.appraisal()))
 	is("pump 1.2")
-	w.must1(w.Appraised(t.Context(), "pump-01", "", w.rows(measure.Fail, measure.Attested, measure.IdentityAttestation)))
+	w.must1(w.Appraised(t.Context(), "pump-01", "", nil, w.rows(measure.Fail, measure.Attested, measure.IdentityAttestation)))
 	is("") // what it runs now nobody knows
-	w.must1(w.Appraised(t.Context(), "pump-01", "pump 1.3", w.appraisal()))
+	w.must1(w.Appraised(t.Context(), "pump-01", "pump 1.3", nil, w.appraisal()))
 	w.born(tpm("pump-01"), "b2")
 	is("") // the old AK's word
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"holdfast/appraise"
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/measure"
@@ -32,14 +33,15 @@ func (f *Fleet) Report(ctx context.Context, id identity.Device, s posture.Source
 }
 
 // Appraised is Report of an appraisal, with name and version of the firmware
-// that it found: empty where there is none that a Reference Value names, or the
-// evidence did not verify.
-func (f *Fleet) Appraised(ctx context.Context, id identity.Device, release string, rows []measure.Row) (posture.Decision, error) {
+// that it found (empty where there is none that a Reference Value names) and
+// what it proves of that firmware: nil where it proves nothing, or the evidence
+// did not verify.
+func (f *Fleet) Appraised(ctx context.Context, id identity.Device, release string, runs *appraise.Running, rows []measure.Row) (posture.Decision, error) {
 	if err := checkRows(rows); err != nil {
 		return posture.Decision{}, err
 	}
 	return f.report(ctx, id, func(r *Record) {
-		r.Release = release
+		r.Release, r.Firmware = release, r.Firmware.shown(runs)
 		replace(r, posture.Attestation, rows)
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"holdfast/measure"
 	"holdfast/operator"
 	"holdfast/posture"
+	"holdfast/release"
 )
 
 // Store keeps the registry. Each Save is one transaction: the thing and the
@@ -20,6 +21,7 @@ type Store interface {
 	DeviceStore
 	OutlineStore
 	ArrivalStore
+	ReleaseStore
 	Outbox
 }
 
@@ -58,6 +60,16 @@ type ArrivalStore interface {
 	SaveArrival(ctx context.Context, a Arrival, es []Event) error
 	// AcceptArrival adds the device and marks its arrival in one transaction.
 	AcceptArrival(ctx context.Context, a Arrival, r Record, es []Event) error
+}
+
+// ReleaseStore keeps what was seen of published releases.
+type ReleaseStore interface {
+	// Seen returns what was seen of a product's releases, by version.
+	Seen(ctx context.Context, p release.Product) ([]Seen, error)
+	// SaveSeen replaces what was seen of a product's releases.
+	SaveSeen(ctx context.Context, p release.Product, all []Seen) error
+	// Products returns the products of which something was seen, by name.
+	Products(ctx context.Context) ([]release.Product, error)
 }
 
 // Outbox keeps events until the ledger has them.
@@ -111,6 +123,8 @@ type Record struct {
 	// Release is name and version of the firmware that its last evidence showed,
 	// as its group's Reference Values call it; empty: none that is known.
 	Release string `json:"release,omitempty"`
+	// Firmware is what its verified evidence showed of it; nil: it showed none.
+	Firmware *Firmware `json:"firmware,omitempty"`
 
 	Rows     map[posture.Source][]measure.Row `json:"rows"`
 	Decision posture.Decision                 `json:"decision"` // the last that was acted on

@@ -24,6 +24,7 @@ import (
 	"holdfast/identity"
 	"holdfast/ledger"
 	"holdfast/measure"
+	"holdfast/release"
 )
 
 // Peer is the authenticated device at the other end of a connection.
@@ -55,17 +56,26 @@ type Reporter interface {
 	Report(ctx context.Context, device identity.Device, rows []measure.Row, facts appraise.Facts) error
 }
 
+// Releases knows which releases a group's devices may run.
+type Releases interface {
+	// Of returns the published releases of a group's product, the withdrawn ones
+	// too; none where the group names no product.
+	Of(ctx context.Context, g identity.Group) ([]release.Release, error)
+}
+
 // Ledger records what is relevant to security; details marshal to an object.
 type Ledger interface {
 	Record(ctx context.Context, kind string, device identity.Device, details any) error
 }
 
-// Config has what a Verifier works with. All but Log and Now is required.
+// Config has what a Verifier works with. All but Releases, Log and Now is
+// required.
 type Config struct {
 	Attesters Attesters
 	Store     Store
 	Reporter  Reporter
 	Ledger    Ledger
+	Releases  Releases // nil: nothing is published
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
 }
@@ -142,7 +152,7 @@ func (v *Verifier) Attest(ctx context.Context, p Peer, e evidence.Attestation) (
 
 // appraise appraises, stores and reports. A refusal is an Outcome too.
 func (v *Verifier) appraise(ctx context.Context, p Peer, a Attester, e evidence.Attestation, now time.Time) (appraise.Outcome, error) {
-	references, err := v.cfg.Store.References(ctx, a.Group)
+	references, err := v.references(ctx, a.Group)
 	if err != nil {
 		return appraise.Outcome{}, fmt.Errorf("reference values: %w", err)
 	}
