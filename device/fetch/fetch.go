@@ -26,10 +26,9 @@ type Conn interface {
 
 // Config says where the repository is and how patient the device is.
 type Config struct {
-	Dial    func(ctx context.Context) (Conn, error)
-	Trouble func(err error) // called with each error after which a Stream tries again; may be nil
-	Slow    Slow            // zero: 1 KiB/s over 30 s
-	Retry   backoff.Policy  // zero: up to 1 s at first, 5 minutes at last
+	Dial  func(ctx context.Context) (Conn, error)
+	Slow  Slow           // zero: 1 KiB/s over 30 s
+	Retry backoff.Policy // zero: up to 1 s at first, 5 minutes at last
 }
 
 // Source reads from the repository.
@@ -39,9 +38,6 @@ type Source struct{ cfg Config }
 func New(cfg Config) (*Source, error) {
 	if cfg.Dial == nil {
 		return nil, errors.New("fetch: a way to the hub is required")
-	}
-	if cfg.Trouble == nil {
-		cfg.Trouble = func(error) {}
 	}
 	if cfg.Slow == (Slow{}) {
 		cfg.Slow = Slow{Rate: 1 << 10, Window: 30 * time.Second}

@@ -38,21 +38,23 @@ type Stream struct {
 	pace   pace
 	gained int64 // bytes of the connection
 
-	trouble error // that ended the connection before
+	told    func(error) // of each error after which it goes on
+	trouble error       // that ended the connection before
 	delays  *backoff.Backoff
 }
 
 // stream reads path. length is signed, or -1 until the hub is asked; max bounds
 // what it says. tag is the ETag that the content has to have; "": the first one shown.
-func (c *Source) stream(ctx context.Context, path string, length, max int64, tag string) *Stream {
-	return &Stream{c: c, ctx: ctx, path: path, length: length, max: max, tag: tag,
+func (c *Source) stream(ctx context.Context, path string, length, max int64, tag string, told func(error)) *Stream {
+	return &Stream{c: c, ctx: ctx, path: path, length: length, max: max, tag: tag, told: told,
 		pace: pace{slow: c.cfg.Slow}, delays: backoff.New(c.cfg.Retry)}
 }
 
 // Blob reads content that its digest names, from byte from on. What is read is
-// not verified yet.
-func (c *Source) Blob(ctx context.Context, b release.Blob, from int64) *Stream {
-	s := c.stream(ctx, "/repository/blobs/"+b.SHA256.String(), b.Length, b.Length, b.SHA256.String())
+// not verified yet. trouble is called with each error after which the Stream
+// goes on.
+func (c *Source) Blob(ctx context.Context, b release.Blob, from int64, trouble func(error)) *Stream {
+	s := c.stream(ctx, "/repository/blobs/"+b.SHA256.String(), b.Length, b.Length, b.SHA256.String(), trouble)
 	s.off = from
 	return s
 }
@@ -66,8 +68,8 @@ const deltaAttempts = 5
 // Delta reads what makes the image to of the image from. Nothing of it is
 // signed: what it makes has to be verified. It returns ErrNoDelta when the hub
 // has none, or none in time.
-func (c *Source) Delta(ctx context.Context, from, to release.Blob) (*Stream, error) {
-	s := c.stream(ctx, "/repository/deltas/"+from.SHA256.String()+"/"+to.SHA256.String(), -1, to.Length-1, "")
+func (c *Source) Delta(ctx context.Context, from, to release.Blob, trouble func(error)) (*Stream, error) {
+	s := c.stream(ctx, "/repository/deltas/"+from.SHA256.String()+"/"+to.SHA256.String(), -1, to.Length-1, "", trouble)
 	for range deltaAttempts {
 		err := s.connect()
 		if err == nil {
@@ -120,7 +122,7 @@ func (s *Stream) recover() error {
 	if err == nil || final(err) {
 		return err
 	}
-	s.c.cfg.Trouble(err)
+	s.told(err)
 	return wait(s.ctx, s.delay(err))
 }
 

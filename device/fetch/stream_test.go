@@ -131,15 +131,31 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func client(t *testing.T, h *hub) (*fetch.Source, *[]error) {
+// source reads from a hub, and keeps the troubles.
+type source struct {
+	*fetch.Source
+	troubles *[]error
+}
+
+func (s source) trouble(err error) { *s.troubles = append(*s.troubles, err) }
+
+func (s source) Blob(ctx context.Context, b release.Blob, from int64) *fetch.Stream {
+	return s.Source.Blob(ctx, b, from, s.trouble)
+}
+
+func (s source) Delta(ctx context.Context, from, to release.Blob) (*fetch.Stream, error) {
+	return s.Source.Delta(ctx, from, to, s.trouble)
+}
+
+func client(t *testing.T, h *hub) (source, *[]error) {
 	t.Helper()
 	h.t = t
-	var troubles []error
-	c, err := fetch.New(fetch.Config{Dial: h.connect, Trouble: func(err error) { troubles = append(troubles, err) }})
+	c, err := fetch.New(fetch.Config{Dial: h.connect})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, &troubles
+	s := source{c, new([]error)}
+	return s, s.troubles
 }
 
 func blob(content []byte) release.Blob {
