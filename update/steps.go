@@ -115,9 +115,11 @@ func (m Machine) offered(e Offered, now time.Time) (Machine, []Action) {
 	attempt := attemptOf(e.Offer)
 	m, before := m.drop()
 	m.Offer, m.Target = e.Offer, e.Release
+	if e.Err != nil { // a report says what was offered all the same
+		m.Target.Product, m.Target.Version = e.Offer.Product, e.Offer.Version
+	}
 	if i := slices.IndexFunc(m.Ends, func(d End) bool { return d.Attempt == attempt }); i >= 0 {
-		m.State = m.Ends[i].Report.State
-		return m.ended(m.Ends[i].Report), append(before, Report) // Progress reports the newest
+		return m.replayed(m.Ends[i].Report), append(before, Report) // Progress reports the newest
 	}
 	if err := m.judge(e, now); err != nil {
 		next, actions := m.end("", err)
@@ -132,6 +134,20 @@ func (m Machine) offered(e Offered, now time.Time) (Machine, []Action) {
 		return m, append(before, Report)
 	}
 	return m, append(before, Report, Download)
+}
+
+// replayed is an offer whose attempt has ended: what came of it is told once
+// more. What was committed then and does not run any more is not wanted again.
+func (m Machine) replayed(p release.Progress) Machine {
+	switch {
+	case p.State == release.Committed && p.Version == m.Facts.Running.Version:
+		m.State = release.Committed
+		return m.ended(p)
+	case p.State == release.Committed:
+		p.State, p.Attack, p.Reason = release.Idle, release.UnwantedUpdate, fmt.Sprintf("it was committed before; version %s runs", m.Facts.Running.Version)
+	}
+	m.State = release.Idle
+	return m.ended(p)
 }
 
 // again is the offer that is being followed, with other words about when.
