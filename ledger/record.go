@@ -53,6 +53,17 @@ const (
 	Evidence     Kind = "evidence.refuse"
 	HubInit      Kind = "hub.init"
 	HubStart     Kind = "hub.start"
+
+	RolloutStart          Kind = "rollout.start"
+	RolloutPlan           Kind = "rollout.plan" // its devices are listed, and who is excluded
+	RolloutStep           Kind = "rollout.step"
+	RolloutPause          Kind = "rollout.pause"
+	RolloutResume         Kind = "rollout.resume"
+	RolloutHalt           Kind = "rollout.halt"
+	RolloutFinish         Kind = "rollout.finish"
+	RolloutRetry          Kind = "rollout.retry"
+	RolloutDeviceFailed   Kind = "rollout.device-failed"
+	RolloutDeviceExcluded Kind = "rollout.device-excluded"
 )
 
 // Limits of an entry, in bytes.
