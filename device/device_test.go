@@ -17,6 +17,7 @@ import (
 	"holdfast/device/agent"
 	"holdfast/device/board"
 	"holdfast/device/hubtest"
+	"holdfast/device/keys"
 	"holdfast/device/provision"
 	"holdfast/fault"
 	"holdfast/internal/swtpm/swtpmtest"
@@ -46,6 +47,13 @@ func withTPM(t *testing.T) *board.Board {
 	b := bare()
 	tpm := swtpmtest.New(t).Connect()
 	t.Cleanup(func() { _ = tpm.Close() })
+	maker, err := keys.Open(keys.Config{TPM: tpm, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := maker.DefineCounter(counter); err != nil { // the board's maker does
+		t.Fatal(err)
+	}
 	b.TPM, b.Counters, b.Boot.PCRs, b.Missing = tpm, []uint32{counter}, []int{0, 4, 7}, nil
 	return b
 }
@@ -295,6 +303,14 @@ func TestStateDirectoryHasOneUser(t *testing.T) {
 func TestOpenNeedsAProvision(t *testing.T) {
 	if _, err := device.Open(device.Config{Dir: t.TempDir(), Board: bare(), Log: slog.DiscardHandler}); !errors.Is(err, provision.ErrNone) {
 		t.Errorf("open: %v", err)
+	}
+}
+
+func TestMissingCounterFailsClosed(t *testing.T) {
+	b := withTPM(t)
+	b.Counters = []uint32{counter + 1} // which nobody has made
+	if _, err := device.EK(b, t.TempDir()); err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("a board without its counter: %v", err)
 	}
 }
 

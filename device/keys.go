@@ -74,14 +74,16 @@ type tpmKeys struct {
 	counters []uint32
 }
 
+// openTPM opens the keys of a board with a TPM. It makes no counter: a board is
+// provisioned with them, and one that has lost them fails closed.
 func openTPM(dir string, b *board.Board) (*tpmKeys, error) {
 	tpm, err := keys.Open(keys.Config{TPM: b.TPM, Dir: dir})
 	if err != nil {
 		return nil, err
 	}
 	for _, index := range b.Counters {
-		if err := tpm.DefineCounter(index); err != nil {
-			return nil, err
+		if _, err := tpm.ReadCounter(index); err != nil {
+			return nil, fmt.Errorf("a counter that was made with the board is gone: %w", err)
 		}
 	}
 	return &tpmKeys{keyring: keyring{tpm}, tpm: tpm, pcrs: b.Boot.PCRs, counters: b.Counters}, nil

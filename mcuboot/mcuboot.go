@@ -126,6 +126,7 @@ type Image struct {
 	Blob            identity.Digest // computed over all of it, up to the last tag
 	Size            int             // in bytes, up to the last tag
 
+	layout    layout
 	hash      []byte // the hash tag
 	keyHash   []byte // the key hash tag
 	publicKey []byte // the public key tag: SubjectPublicKeyInfo

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"holdfast/identity"
 )
 
 var le = binary.LittleEndian
@@ -14,11 +16,11 @@ var le = binary.LittleEndian
 // Parse reads an image and computes its digest. It checks the form alone:
 // see Verify. Its errors are Refusals with details.
 func Parse(data []byte) (*Image, error) {
-	img, l, err := read(bytes.NewReader(data), int64(len(data)))
+	img, err := ParseAt(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return nil, err
 	}
-	img.Payload = data[l.header:l.payloadEnd]
+	img.Payload = data[img.layout.header:img.layout.payloadEnd]
 	return img, nil
 }
 
@@ -26,64 +28,55 @@ func Parse(data []byte) (*Image, error) {
 // in memory that does not grow with the image. A part that cannot be read is
 // an Unreadable.
 func ParseAt(r io.ReaderAt, size int64) (*Image, error) {
-	img, _, err := read(r, size)
-	return img, err
-}
-
-// read is Parse of the first size bytes of r. It reads every byte once, except
-// the lists of tags.
-func read(r io.ReaderAt, size int64) (*Image, layout, error) {
 	if size < headerSize {
-		return nil, layout{}, fmt.Errorf("%w: %d bytes", Truncated, size)
+		return nil, fmt.Errorf("%w: %d bytes", Truncated, size)
 	}
 	head, err := readAt(r, 0, headerSize)
 	if err != nil {
-		return nil, layout{}, err
+		return nil, err
 	}
 	if got := le.Uint32(head); got != magic {
-		return nil, layout{}, fmt.Errorf("%w: magic %#x", NotAnImage, got)
+		return nil, fmt.Errorf("%w: magic %#x", NotAnImage, got)
 	}
 	l, err := layoutOf(r, head, size)
 	if err != nil {
-		return nil, l, err
+		return nil, err
 	}
 	img := &Image{
 		LoadAddress: le.Uint32(head[4:]),
 		Flags:       le.Uint32(head[16:]),
 		Version: Version{Major: head[20], Minor: head[21],
 			Revision: le.Uint16(head[22:]), Build: le.Uint32(head[24:])},
-		Size: int(l.end),
+		Size:   int(l.end),
+		layout: l,
 	}
 	if other := img.Flags &^ harmlessFlags; other != 0 {
-		return nil, l, fmt.Errorf("%w: %#x", Unsupported, other)
+		return nil, fmt.Errorf("%w: %#x", Unsupported, other)
 	}
 	lists, err := readAt(r, l.payloadEnd, l.end-l.payloadEnd)
 	if err != nil {
-		return nil, l, err
+		return nil, err
 	}
 	if err := img.tags(lists, l); err != nil {
-		return nil, l, err
+		return nil, err
 	}
 	if err := blank(r, l.end, size); err != nil {
-		return nil, l, err
+		return nil, err
 	}
-	return img, l, img.sum(r, l, head, lists)
+	if err := img.sum(r, head, lists); err != nil {
+		return nil, err
+	}
+	return img, nil
 }
 
 // sum computes the image's digests: the first is of a beginning of what the
 // second is of. It takes header and lists as they were read before, so that
 // what was judged is what is hashed.
-func (img *Image) sum(r io.ReaderAt, l layout, head, lists []byte) error {
-	h := sha256.New()
+func (img *Image) sum(r io.ReaderAt, head, lists []byte) error {
+	h, l := sha256.New(), img.layout
 	_, _ = h.Write(head) // never fails
-	buf := make([]byte, min(chunk, l.payloadEnd))
-	for off := int64(len(head)); off < l.payloadEnd; {
-		part := buf[:min(int64(len(buf)), l.payloadEnd-off)]
-		if n, err := r.ReadAt(part, off); n < len(part) {
-			return fmt.Errorf("%w: %w", Unreadable, err)
-		}
-		_, _ = h.Write(part)
-		off += int64(len(part))
+	if err := each(r, int64(len(head)), l.payloadEnd, writeTo(h)); err != nil {
+		return err
 	}
 	_, _ = h.Write(lists[:l.signedEnd-l.payloadEnd])
 	h.Sum(img.Digest[:0])
@@ -104,9 +97,9 @@ func readAt(r io.ReaderAt, off, n int64) ([]byte, error) {
 	return b, nil
 }
 
-// blank checks that nothing but erased flash is between off and end.
-func blank(r io.ReaderAt, off, end int64) error {
-	if off == end {
+// each hands over what is in r from off to end, in parts.
+func each(r io.ReaderAt, off, end int64, f func(part []byte, at int64) error) error {
+	if off >= end {
 		return nil
 	}
 	buf := make([]byte, min(chunk, end-off))
@@ -115,11 +108,50 @@ func blank(r io.ReaderAt, off, end int64) error {
 		if n, err := r.ReadAt(part, off); n < len(part) {
 			return fmt.Errorf("%w: %w", Unreadable, err)
 		}
-		// All bytes are the same when each is the same as the one before it.
-		if part[0] != erased || !bytes.Equal(part[1:], part[:len(part)-1]) {
-			return fmt.Errorf("%w: at %d", Trailing, off+int64(slices.IndexFunc(part, func(b byte) bool { return b != erased })))
+		if err := f(part, off); err != nil {
+			return err
 		}
 		off += int64(len(part))
+	}
+	return nil
+}
+
+// writeTo is what each does to write all of it.
+func writeTo(w io.Writer) func([]byte, int64) error {
+	return func(part []byte, _ int64) error {
+		_, err := w.Write(part)
+		return err
+	}
+}
+
+// blank checks that nothing but erased flash is between off and end.
+func blank(r io.ReaderAt, off, end int64) error {
+	return each(r, off, end, func(part []byte, at int64) error {
+		// All bytes are the same when each is the same as the one before it.
+		if part[0] == erased && bytes.Equal(part[1:], part[:len(part)-1]) {
+			return nil
+		}
+		return fmt.Errorf("%w: at %d", Trailing, at+int64(slices.IndexFunc(part, func(b byte) bool { return b != erased })))
+	})
+}
+
+// CopyPayload writes the payload of the image, which was parsed or verified
+// from r, to w. An error means that w has got something else: r is read again,
+// and what is not what was parsed is a WrongHash.
+func (img *Image) CopyPayload(w io.Writer, r io.ReaderAt) error {
+	h, l := sha256.New(), img.layout
+	from := int64(0)
+	for _, part := range []struct {
+		end int64
+		w   io.Writer
+	}{{l.header, h}, {l.payloadEnd, io.MultiWriter(h, w)}, {l.signedEnd, h}} {
+		if err := each(r, from, part.end, writeTo(part.w)); err != nil {
+			return err
+		}
+		from = part.end
+	}
+	if got := identity.Digest(h.Sum(nil)); got != img.Digest {
+		return fmt.Errorf("%w: %s, it was %s", WrongHash, got, img.Digest)
 	}
 	return nil
 }

@@ -62,20 +62,20 @@ const (
 // Record is what the boot chain and the runtime keep in flash. The zero Record
 // is that of a board whose flash has none: slot A is tried first.
 type Record struct {
-	Sequence uint64  // grows with each write
-	Active   Slot    // boots when no trial is due; empty: A
-	Trial    *Trial  // nil: none
-	Last     Outcome // of the last trial; empty while one is on
+	Sequence uint64  `json:"sequence"`         // grows with each write
+	Active   Slot    `json:"active,omitempty"` // boots when no trial is due; empty: A
+	Trial    *Trial  `json:"trial,omitempty"`  // nil: none
+	Last     Outcome `json:"last,omitzero"`    // of the last trial; empty while one is on
 }
 
 // Trial is an image that boots once, to prove itself.
 type Trial struct {
-	Slot            Slot
-	Digest          identity.Digest // what the boot ROM measures of it
-	Version         mcuboot.Version
-	SecurityVersion uint32
-	Seconds         uint32 // that it has from its boot to its commit
-	Tried           bool   // it has been booted
+	Slot            Slot            `json:"slot"`
+	Digest          identity.Digest `json:"digest"` // what the boot ROM measures of it
+	Version         mcuboot.Version `json:"version"`
+	SecurityVersion uint32          `json:"security_version"`
+	Seconds         uint32          `json:"deadline_seconds"` // that it has from its boot to its commit
+	Tried           bool            `json:"tried,omitempty"`  // it has been booted
 }
 
 // Deadline is the time that the trial has from its boot to its commit.
@@ -104,13 +104,16 @@ func (r Result) String() string {
 	return fmt.Sprintf("result %d", uint8(r))
 }
 
+// MarshalText returns the result's name.
+func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
 // Outcome is how the last trial ended.
 type Outcome struct {
-	Result  Result
-	Version mcuboot.Version
-	Digest  identity.Digest
-	Reason  string // why it reverted, at most MaxReason bytes
-	Reset   string // cause of the reset that ended it, at most MaxReset bytes
+	Result  Result          `json:"result"`
+	Version mcuboot.Version `json:"version"`
+	Digest  identity.Digest `json:"digest"`
+	Reason  string          `json:"reason,omitempty"` // why it reverted, at most MaxReason bytes
+	Reset   string          `json:"reset,omitempty"`  // cause of the reset that ended it, at most MaxReset bytes
 }
 
 // First returns the slot that boots when no trial is due.

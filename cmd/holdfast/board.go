@@ -1,14 +1,16 @@
 package main
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/spf13/cobra"
 
 	"holdfast/device/board/virtual"
@@ -18,6 +20,7 @@ import (
 	"holdfast/internal/swtpm"
 	"holdfast/mcuboot"
 	"holdfast/pki"
+	"holdfast/update"
 )
 
 // counterIndex is the NV counter that a virtual board's firmware certifies.
@@ -42,7 +45,7 @@ func boardImageCmd(io stdio) *cobra.Command {
 	f.StringVar(&version, "version", "", "version of the firmware, as 1.2.3 (required)")
 	f.StringVar(&key, "key", "", "file of the signing key, PKCS#8 PEM, ECDSA P-256 (required)")
 	f.StringVar(&out, "out", "", "file to write (required)")
-	f.Uint32Var(&counter, "security-version", 1, "security counter: a board refuses images below its fuses")
+	f.Uint32Var(&counter, "security-version", 1, "security counter: a board refuses images below its own")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		v, err := mcuboot.ParseVersion(version)
 		if err != nil {
@@ -74,10 +77,14 @@ type boardSheet struct {
 	EK      []byte          `json:"ek,omitempty"`       // public area of the endorsement key
 	TPMRoot string          `json:"tpm_root,omitempty"` // certificate of the TPM maker's root, PEM
 	BootROM identity.Digest `json:"boot_rom"`           // what the boot ROM measures of itself
+
+	Hardware string         `json:"hardware,omitempty"` // revision, as releases name them
+	Minimum  *uint32        `json:"minimum,omitempty"`  // least security version, when it was last switched on; none before the first time
+	Record   *update.Record `json:"record,omitempty"`   // which slot boots, and how the last trial ended
 }
 
 func boardCreateCmd(io stdio) *cobra.Command {
-	var slotA, slotB, key, ca string
+	var slotA, slotB, key, ca, hardware string
 	var noTPM, noVerify, openDebug, stuckClock, badEntropy bool
 	cmd := &cobra.Command{
 		Use:   "create DIR --slot-a IMAGE --key PUB --tpm-ca DIR",
@@ -93,6 +100,7 @@ same --tpm-ca directory come from one simulated TPM maker, whose root is printed
 	f.StringVar(&slotB, "slot-b", "", "firmware image of slot B")
 	f.StringVar(&key, "key", "", "public key that signs firmware, PEM (required)")
 	f.StringVar(&ca, "tpm-ca", "", "directory of the simulated TPM maker; made when missing")
+	f.StringVar(&hardware, "hardware", "", "revision of the board: releases for others are refused")
 	f.BoolVar(&noTPM, "no-tpm", false, "make it without a TPM: its keys are then in files")
 	f.BoolVar(&noVerify, "no-verify", false, "the boot ROM starts images without verifying them")
 	f.BoolVar(&openDebug, "open-debug", false, "leave the debug port open")
@@ -103,22 +111,28 @@ same --tpm-ca directory come from one simulated TPM maker, whose root is printed
 		cfg := virtual.Config{Dir: a[0], CA: swtpm.CA{Dir: ca}, Settings: virtual.Settings{
 			Fuses:  virtual.Fuses{Verify: !noVerify, DebugLock: !openDebug, Lifecycle: "deployed"},
 			Faults: virtual.Faults{NoTPM: noTPM, StuckClock: stuckClock, BadEntropy: badEntropy},
-			Args:   []string{"run", "--state", "{data}"},
+			Args:   []string{"run", "--state", "{data}"}, Hardware: hardware,
 		}}
 		if !noTPM {
 			if ca == "" {
 				return usagef("--tpm-ca is required, except with --no-tpm")
 			}
-			cfg.Settings.Counters = []uint32{counterIndex}
 		}
 		if err := readBoard(&cfg, slotA, slotB, key); err != nil {
 			return err
 		}
+		least, err := leastVersion(cfg)
+		if err != nil {
+			return err
+		}
+		if noTPM {
+			cfg.Settings.Fuses.SecurityCounter = least
+		}
+		cfg.Provision = func(tpm transport.TPM, s *virtual.Settings) error {
+			return provisionTPM(tpm, s, cfg, least)
+		}
 		if err := virtual.Create(cmd.Context(), cfg); err != nil {
 			return fmt.Errorf("make the board: %w", err)
-		}
-		if err := keepSheet(cmd.Context(), a[0], cfg); err != nil {
-			return err
 		}
 		return showBoard(io, a[0], *asJSON)
 	}
@@ -159,23 +173,62 @@ const (
 	tpmRootFile = "tpm-root.pem"
 )
 
-// keepSheet reads what a new board's TPM is and keeps it beside the board.
-func keepSheet(ctx context.Context, dir string, cfg virtual.Config) error {
-	if cfg.Settings.Faults.NoTPM {
-		return nil
+// maxFactory is the highest security version that a board can be made with:
+// its counter is raised one by one.
+const maxFactory = 1000
+
+// leastVersion is the security version that a new board begins with: that of
+// the oldest image in it.
+func leastVersion(cfg virtual.Config) (uint32, error) {
+	least := uint32(math.MaxUint32)
+	for slot, image := range map[string][]byte{"A": cfg.SlotA, "B": cfg.SlotB} {
+		if len(image) == 0 {
+			continue
+		}
+		img, err := mcuboot.Parse(image)
+		if err != nil {
+			return 0, fmt.Errorf("image of slot %s: %w", slot, err)
+		}
+		least = min(least, img.SecurityCounter)
 	}
+	if least > maxFactory {
+		return 0, fmt.Errorf("images of security version %d: a board is made with %d at most", least, maxFactory)
+	}
+	return least, nil
+}
+
+// provisionTPM makes the security counter in a new board's TPM, which the
+// fuses name from then on, and keeps what the TPM is beside the board.
+func provisionTPM(tpm transport.TPM, s *virtual.Settings, cfg virtual.Config, least uint32) error {
+	tmp, err := os.MkdirTemp("", "holdfast-board-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	k, err := keys.Open(keys.Config{TPM: tpm, Dir: tmp})
+	if err != nil {
+		return err
+	}
+	if err := k.DefineCounter(counterIndex); err != nil {
+		return err
+	}
+	if s.Fuses.CounterBase, err = k.ReadCounter(counterIndex); err != nil {
+		return err
+	}
+	for range least {
+		if _, err := k.IncrementCounter(counterIndex); err != nil {
+			return err
+		}
+	}
+	s.Fuses.CounterIndex, s.Counters = counterIndex, []uint32{counterIndex}
 	root, err := os.ReadFile(cfg.CA.RootFile())
 	if err != nil {
 		return fmt.Errorf("read the TPM maker's root: %w", err)
 	}
-	ek, err := readEK(ctx, filepath.Join(dir, "tpm"))
-	if err != nil {
-		return fmt.Errorf("read the endorsement key: %w", err)
-	}
-	if err := atomicfile.Write(filepath.Join(dir, tpmRootFile), root, 0o644); err != nil {
+	if err := atomicfile.Write(filepath.Join(cfg.Dir, tpmRootFile), root, 0o644); err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(dir, ekFile), ek, 0o644)
+	return atomicfile.Write(filepath.Join(cfg.Dir, ekFile), k.EKPublic(), 0o644)
 }
 
 // showBoard prints what an operator registers of a board.
@@ -189,7 +242,29 @@ func showBoard(io stdio, dir string, asJSON bool) error {
 		if sheet.EK != nil {
 			fmt.Fprintf(w, "EK\t%s\n", identity.Sum(sheet.EK))
 		}
+		if sheet.Hardware != "" {
+			fmt.Fprintf(w, "hardware\t%s\n", sheet.Hardware)
+		}
+		if sheet.Minimum != nil {
+			fmt.Fprintf(w, "least security version\t%d\n", *sheet.Minimum)
+		}
+		printRecord(w, sheet.Record)
 	})
+}
+
+// printRecord prints a board's boot record.
+func printRecord(w writer, r *update.Record) {
+	fmt.Fprintf(w, "boots\tslot %s\n", r.First())
+	if t := r.Trial; t != nil {
+		state := "next"
+		if t.Tried {
+			state = "running"
+		}
+		fmt.Fprintf(w, "trial\t%s in slot %s, %s\n", t.Version, t.Slot, state)
+	}
+	if r.Last.Result != update.None {
+		fmt.Fprintf(w, "last trial\t%s %s\n", r.Last.Version, strings.TrimSpace(r.Last.Result.String()+" "+r.Last.Reason))
+	}
 }
 
 // inspect reads what an operator registers of a board.
@@ -197,6 +272,14 @@ func inspect(dir string) (boardSheet, error) {
 	var sheet boardSheet
 	settings, err := virtual.LoadSettings(dir)
 	if err != nil {
+		return sheet, err
+	}
+	record, err := virtual.Record(dir)
+	if err != nil {
+		return sheet, err
+	}
+	sheet.Hardware, sheet.Record = settings.Hardware, &record
+	if sheet.Minimum, err = virtual.Minimum(dir); err != nil {
 		return sheet, err
 	}
 	if sheet.BootROM, err = virtual.ROMDigest(); err != nil || settings.Faults.NoTPM {
@@ -209,29 +292,6 @@ func inspect(dir string) (boardSheet, error) {
 	sheet.TPMRoot = string(root)
 	sheet.EK, err = os.ReadFile(filepath.Join(dir, ekFile))
 	return sheet, err
-}
-
-func readEK(ctx context.Context, dir string) ([]byte, error) {
-	tpm, err := swtpm.Start(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	defer tpm.Stop()
-	conn, err := tpm.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	tmp, err := os.MkdirTemp("", "holdfast-ek-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(tmp)
-	k, err := keys.Open(keys.Config{TPM: conn, Dir: tmp})
-	if err != nil {
-		return nil, err
-	}
-	return k.EKPublic(), nil
 }
 
 func boardShowCmd(io stdio) *cobra.Command {

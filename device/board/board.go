@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"holdfast/identity"
+	"holdfast/internal/flash"
 )
 
 // Board is the hardware of a device.
@@ -24,6 +25,8 @@ type Board struct {
 	RTC           RTC                       // nil without one
 	Watchdog      Watchdog                  // nil without one
 	Boot          Boot                      // what is known of this boot
+	Hardware      string                    // revision of the hardware, as releases name them; may be empty
+	Slots         *Slots                    // nil where firmware cannot be replaced
 	Counters      []uint32                  // NV indices certified in each attestation
 	Features      []string                  // cryptographic acceleration found, sorted: aes, sha2, tpm and the like
 	Missing       map[string]string         // what the board has not ("tpm", "rtc", ...) and why
@@ -48,6 +51,24 @@ type Watchdog interface {
 	Feed() error
 }
 
+// Slots is where a board keeps its firmware and what its boot chain goes by.
+type Slots struct {
+	A, B         flash.Area // the one that was booted is not to be written
+	Record       flash.Area // two sectors
+	KeyHash      identity.Digest
+	CounterIndex uint32 // NV index of the security counter; 0: it is in Fuses
+	CounterBase  uint64 // value of that counter at security version 0
+	Fuses        Fuses  // nil where the TPM has the counter
+}
+
+// Fuses are the least security version of a board whose TPM does not count it.
+type Fuses interface {
+	// Minimum returns the least security version.
+	Minimum() (uint32, error)
+	// Burn raises it by one, for ever.
+	Burn() error
+}
+
 // ErrNotArmed is returned by Watchdog.Feed before Arm.
 var ErrNotArmed = errors.New("watchdog is not armed")
 
@@ -65,6 +86,7 @@ type Boot struct {
 	Digest     identity.Digest // SHA-256 of the measured firmware image; zero when not known
 	Slot       string          // "A", "B" or empty
 	Version    string          // of the firmware image
+	Trial      bool            // it was booted to prove itself: unless it is committed the board goes back
 	Refused    []string        // slots that were refused, as "slot A: why"
 	ResetCause string          // one of the constants above
 	EventLog   []byte          // TCG crypto-agile event log; empty without measured boot

@@ -42,7 +42,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	return data, nil
 }
 
-// DefineCounter makes the NV counter index where there is none. Its value
+// DefineCounter makes the NV counter index where there is none. That belongs to
+// a device's making alone: one that finds its counter missing later must not
+// make it again, because what it had counted would be forgotten. Its value
 // only ever grows: a counter that is removed and made again continues above
 // the greatest value that any counter of this TPM ever had (TPM 2.0 Library,
 // Part 1, section 37.2.4).

@@ -3,6 +3,7 @@
 package flash
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -43,6 +44,11 @@ func Check(a Area, off, n int64, erase bool) error {
 		return fmt.Errorf("%w: erase of %d bytes at %d: sectors are of %d", ErrBounds, n, off, a.Sector())
 	}
 	return nil
+}
+
+// Blank reports whether p is what erased flash reads.
+func Blank(p []byte) bool {
+	return len(p) == 0 || p[0] == Erased && bytes.Equal(p[1:], p[:len(p)-1])
 }
 
 // Pair is an area of two sectors or more of which each of the first two holds

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"holdfast/device/board"
+	"holdfast/internal/flash"
 )
 
 // patience is how long the board may take to answer.
@@ -45,7 +47,17 @@ func (c *client) board() (*board.Board, error) {
 	b := &board.Board{
 		Name: "virtual", Entropy: noise{c}, EntropySource: h.EntropySource, RTC: rtc{c},
 		Watchdog: watchdog{c}, Boot: h.Boot, Counters: h.Counters, Missing: h.Missing,
-		Reset: c.reset, Close: c.conn.Close,
+		Hardware: h.Hardware, Reset: c.reset,
+	}
+	closers := []io.Closer{c.conn}
+	b.Close = func() error { return closeAll(closers) }
+	if b.Missing == nil {
+		b.Missing = map[string]string{}
+	}
+	if s, files, err := c.slots(h); err == nil {
+		b.Slots, closers = s, append(closers, files...)
+	} else {
+		b.Missing["slots"] = err.Error()
 	}
 	if cpu, err := os.Open("/proc/cpuinfo"); err == nil {
 		b.Features = board.Features(cpu)
@@ -58,8 +70,63 @@ func (c *client) board() (*board.Board, error) {
 		return nil, fmt.Errorf("TPM: %w", err)
 	}
 	b.Features = slices.Sorted(slices.Values(append(b.Features, "tpm")))
-	b.Close = func() error { return errors.Join(b.TPM.Close(), c.conn.Close()) }
+	closers = append(closers, b.TPM)
 	return b, nil
+}
+
+func closeAll(closers []io.Closer) error {
+	var err error
+	for _, c := range closers {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// slots opens the flash. The slot that was booted cannot be written.
+func (c *client) slots(h *Hello) (*board.Slots, []io.Closer, error) {
+	s := h.Slots
+	if s == nil {
+		return nil, nil, errors.New("the board does not say where its flash is")
+	}
+	var opened []io.Closer
+	area := func(path string, size int64, slot string) (flash.Area, error) {
+		open := flash.Open
+		if slot == h.Boot.Slot {
+			open = flash.OpenReadOnly
+		}
+		f, err := open(path, size, s.Sector)
+		if err != nil {
+			return nil, err
+		}
+		opened = append(opened, f)
+		return f, nil
+	}
+	a, errA := area(s.A, s.Size, "A")
+	b, errB := area(s.B, s.Size, "B")
+	record, errRecord := area(s.Record, s.RecordSize, "record")
+	if err := errors.Join(errA, errB, errRecord); err != nil {
+		return nil, nil, errors.Join(err, closeAll(opened))
+	}
+	out := &board.Slots{A: a, B: b, Record: record, KeyHash: s.KeyHash, CounterIndex: s.CounterIndex, CounterBase: s.CounterBase}
+	if s.CounterIndex == 0 {
+		out.Fuses = fuses{c}
+	}
+	return out, opened, nil
+}
+
+type fuses struct{ *client }
+
+func (f fuses) Minimum() (uint32, error) {
+	reply, err := f.call(Request{Op: OpFuses})
+	if err != nil {
+		return 0, err
+	}
+	return reply.SecurityVersion, nil
+}
+
+func (f fuses) Burn() error {
+	_, err := f.call(Request{Op: OpBurn})
+	return err
 }
 
 // client is the firmware's end of the bus.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/device/board"
+	"holdfast/identity"
 )
 
 // Variable is the environment variable with the socket's path.
@@ -29,6 +30,8 @@ const (
 	OpFeed    = "watchdog-feed" // ->
 	OpEntropy = "entropy"       // Size -> Noise
 	OpReset   = "reset"         // Reason ->
+	OpFuses   = "fuses"         // -> SecurityVersion
+	OpBurn    = "fuses-burn"    // ->
 )
 
 // Request is what the firmware asks of the board.
@@ -46,6 +49,8 @@ type Reply struct {
 	Hello *Hello    `json:"hello,omitempty"`
 	Time  time.Time `json:"time,omitzero"`
 	Noise []byte    `json:"noise,omitempty"`
+
+	SecurityVersion uint32 `json:"security_version,omitempty"`
 }
 
 // Hello says what the board has.
@@ -55,4 +60,19 @@ type Hello struct {
 	Counters      []uint32          `json:"counters,omitempty"`
 	EntropySource string            `json:"entropy_source"`
 	Missing       map[string]string `json:"missing,omitempty"`
+	Hardware      string            `json:"hardware,omitempty"`
+	Slots         *Slots            `json:"slots,omitempty"`
+}
+
+// Slots says where the flash is: files that flash.Open opens.
+type Slots struct {
+	A            string          `json:"a"`
+	B            string          `json:"b"`
+	Record       string          `json:"record"`
+	Size         int64           `json:"size"`        // of a slot, in bytes
+	RecordSize   int64           `json:"record_size"` // in bytes
+	Sector       int64           `json:"sector"`      // in bytes
+	KeyHash      identity.Digest `json:"key_hash"`
+	CounterIndex uint32          `json:"counter_index,omitempty"` // NV index; 0: the fuses count
+	CounterBase  uint64          `json:"counter_base,omitempty"`
 }

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
 
 	"holdfast/internal/atomicfile"
+	"holdfast/internal/flash"
 	"holdfast/mcuboot"
+	"holdfast/update"
 )
 
 // The slots, in the order in which the boot ROM tries them.
@@ -35,7 +38,8 @@ func Payload(program []byte) []byte {
 	return slices.Concat(program, resources)
 }
 
-// WriteSlot replaces the image in a slot.
+// WriteSlot replaces the image in a slot, from outside. A board that is on
+// must not be written.
 func WriteSlot(dir, slot string, image []byte) error {
 	if !slices.Contains(slots(), slot) {
 		return fmt.Errorf("write slot %q: there is none", slot)
@@ -71,18 +75,60 @@ func Tamper(dir, slot string) error {
 	return WriteSlot(dir, slot, image)
 }
 
-// load reads what the slots hold.
-func load(dir string) []content {
-	var all []content
-	for _, slot := range slots() {
-		c := content{slot: slot}
-		var err error
-		if c.image, err = ReadSlot(dir, slot); errors.Is(err, fs.ErrNotExist) {
-			c.trouble = empty
-		} else if err != nil {
-			c.trouble = unreadable
-		}
-		all = append(all, c)
+// The flash of a board.
+const (
+	sectorSize      = 4096
+	recordSize      = 2 * sectorSize
+	defaultSlotSize = 64 << 20
+)
+
+// slotSize is the size of a slot in bytes.
+func (s Settings) slotSize() int64 {
+	if s.SlotSize == 0 {
+		return defaultSlotSize
 	}
-	return all
+	return s.SlotSize
+}
+
+// openROM opens the flash for the boot ROM, which writes the record alone.
+// close releases it.
+func openROM(p paths, s Settings) (r ROM, closeAll func(), err error) {
+	var opened []io.Closer
+	closeAll = func() {
+		for _, f := range opened {
+			_ = f.Close() // what matters was synced
+		}
+	}
+	r.Fuses = s.Fuses
+	for slot, area := range map[string]*flash.Area{SlotA: &r.A, SlotB: &r.B} {
+		f, err := flash.OpenReadOnly(p.slot(slot), s.slotSize(), sectorSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			closeAll()
+			return r, nil, err
+		}
+		*area, opened = f, append(opened, f)
+	}
+	record, err := flash.Open(p.record(), recordSize, sectorSize)
+	if err != nil {
+		closeAll()
+		return r, nil, err
+	}
+	r.Record, opened = record, append(opened, record)
+	return r, closeAll, nil
+}
+
+// Record returns a board's boot record.
+func Record(dir string) (update.Record, error) {
+	f, err := flash.OpenReadOnly(paths(dir).record(), recordSize, sectorSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return update.Record{}, nil
+	}
+	if err != nil {
+		return update.Record{}, fmt.Errorf("boot record: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	return update.Load(flash.Pair{Area: f}), nil
 }

@@ -19,6 +19,7 @@ type host struct {
 	hello    bus.Hello
 	rtc      rtc
 	watchdog *watchdog
+	fuses    fuses
 	bad      bool          // the noise source is
 	reset    chan<- string // takes the reason of a reset that the firmware asked for
 	listener net.Listener
@@ -149,6 +150,11 @@ func (h *host) answer(req bus.Request) (bus.Reply, error) {
 		return bus.Reply{Noise: noise(req.Size, h.bad)}, nil
 	case bus.OpReset:
 		return bus.Reply{}, nil
+	case bus.OpFuses:
+		minimum, err := h.fuses.Minimum()
+		return bus.Reply{SecurityVersion: minimum}, err
+	case bus.OpBurn:
+		return bus.Reply{}, h.fuses.Burn()
 	}
 	return bus.Reply{}, errors.New("no such operation")
 }

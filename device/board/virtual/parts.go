@@ -119,6 +119,32 @@ func (w *watchdog) off() {
 	}
 }
 
+// fuses are the security counter of a board without one in a TPM. It
+// implements board.Fuses.
+type fuses struct {
+	mu    *sync.Mutex // one burns at a time
+	paths paths
+}
+
+func (f fuses) Minimum() (uint32, error) {
+	s, err := LoadSettings(string(f.paths))
+	return s.Fuses.SecurityCounter, err
+}
+
+func (f fuses) Burn() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, err := LoadSettings(string(f.paths))
+	if err != nil {
+		return err
+	}
+	if s.Fuses.CounterIndex != 0 {
+		return errors.New("fuses: the TPM has the counter")
+	}
+	s.Fuses.SecurityCounter++
+	return SaveSettings(string(f.paths), s)
+}
+
 // noiseSource names the noise source.
 const noiseSource = "virtual board's noise (getrandom of its host)"
 

@@ -3,6 +3,7 @@ package virtual
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,11 +16,13 @@ import (
 	"holdfast/device/board"
 	"holdfast/evidence"
 	"holdfast/identity"
+	"holdfast/internal/flash"
 	"holdfast/mcuboot"
+	"holdfast/update"
 )
 
 // ROMVersion is the version of the boot ROM, measured into PCR 0.
-const ROMVersion = "holdfast-rom 1"
+const ROMVersion = "holdfast-rom 2"
 
 // ROMDigest is the SHA-256 of the boot ROM's code, which is this program's
 // file. It is what operators register as a reference value.
@@ -36,57 +39,96 @@ func ROMDigest() (identity.Digest, error) {
 	return identity.Digest(h.Sum(nil)), nil
 }
 
-// content is what a slot holds.
-type content struct {
-	slot    string
-	image   []byte
-	trouble mcuboot.Refusal // why there is no image to look at
-}
-
 // What the boot ROM says of a slot without an image.
-const (
-	empty      mcuboot.Refusal = "empty"
-	unreadable mcuboot.Refusal = "unreadable"
-)
+const empty mcuboot.Refusal = "empty"
 
-// refusal is a slot that does not boot.
-type refusal struct {
-	slot   string
-	why    mcuboot.Refusal
-	detail error
+// ROM is what the boot ROM works with. The flash that it has been given is all
+// that it knows: package update decides.
+type ROM struct {
+	A, B   flash.Area // nil: there is none
+	Record flash.Area
+	Fuses  Fuses
 }
 
-// String is what is measured and reported: "slot A: wrong hash".
-func (r refusal) String() string { return "slot " + r.slot + ": " + string(r.why) }
+// Booted is the boot ROM's decision, carried out as far as the flash goes.
+type Booted struct {
+	update.Choice
+	Parsed *mcuboot.Image // what boots; nil: nothing may
+}
 
-// choose tries the slots in order. It returns the first image that the fuses
-// allow, nil when there is none, and the slots that were refused before it.
-func choose(fuses Fuses, all []content) (string, *mcuboot.Image, []refusal) {
-	var refused []refusal
-	for _, c := range all {
-		img, err := admit(fuses, c)
-		if err == nil {
-			return c.slot, img, refused
+// Boot chooses what boots and brings the boot record up to date. minimum is the
+// least security version and cause that of the reset before. A trial boots only
+// once the record says so on stable storage.
+func (r ROM) Boot(minimum uint32, cause string) Booted {
+	seen := map[update.Slot]*mcuboot.Image{}
+	look := func(s update.Slot) (update.Image, error) {
+		img, err := r.look(s)
+		if err != nil {
+			return update.Image{}, err
 		}
-		r := refusal{slot: c.slot, why: mcuboot.NotAnImage, detail: err}
-		_ = errors.As(err, &r.why) // all of them are
-		refused = append(refused, r)
+		seen[s] = img
+		return update.Image{Measured: img.Digest, Version: img.Version, SecurityVersion: img.SecurityCounter}, nil
 	}
-	return "", nil, refused
+	if !r.Fuses.Verify {
+		minimum = 0 // nothing of an image is believed
+	}
+	record := flash.Pair{Area: r.Record}
+	c := update.Boot(update.Load(record), look, minimum, cause)
+	if c.Write {
+		saved, err := update.Save(record, c.Record)
+		if err != nil && c.Trial { // it could be tried again and again
+			c = update.Boot(update.Load(record).Revert("the boot record cannot be written", cause), look, minimum, cause)
+			saved = c.Record
+		}
+		c.Record = saved
+	}
+	return Booted{Choice: c, Parsed: seen[c.Image.Slot]}
 }
 
-func admit(fuses Fuses, c content) (*mcuboot.Image, error) {
-	if c.trouble != "" {
-		return nil, c.trouble
+// look verifies what a slot holds.
+func (r ROM) look(s update.Slot) (*mcuboot.Image, error) {
+	area := r.area(s)
+	if area == nil {
+		return nil, empty
 	}
-	if !fuses.Verify {
-		return mcuboot.Parse(c.image)
+	head := make([]byte, 32)
+	if _, err := area.ReadAt(head, 0); err != nil {
+		return nil, fmt.Errorf("%w: %w", mcuboot.Unreadable, err)
 	}
-	img, err := mcuboot.Verify(c.image, fuses.KeyHash)
-	if err == nil && img.SecurityCounter < fuses.SecurityCounter {
-		return nil, fmt.Errorf("%w: %d, the fuses say %d", mcuboot.LowSecurityCounter, img.SecurityCounter, fuses.SecurityCounter)
+	if flash.Blank(head) {
+		return nil, empty
 	}
-	return img, err
+	if !r.Fuses.Verify {
+		return mcuboot.ParseAt(area, area.Size())
+	}
+	return mcuboot.VerifyAt(area, area.Size(), r.Fuses.KeyHash)
+}
+
+func (r ROM) area(s update.Slot) flash.Area {
+	if s == update.A {
+		return r.A
+	}
+	return r.B
+}
+
+// Load writes the program that was chosen. What has changed in the flash since
+// is found: then nothing may be started.
+func (r ROM) Load(b Booted, w io.Writer) error {
+	if err := b.Parsed.CopyPayload(w, r.area(b.Image.Slot)); err != nil {
+		return fmt.Errorf("load slot %s: %w", b.Image.Slot, err)
+	}
+	return nil
+}
+
+// refused is what is measured and reported of a slot: "slot A: wrong hash".
+func refused(r update.Refusal) string { return "slot " + string(r.Slot) + ": " + reason(r.Err) }
+
+// reason returns the part of a refusal that never changes.
+func reason(err error) string {
+	if why, ok := errors.AsType[mcuboot.Refusal](err); ok {
+		return string(why)
+	}
+	return err.Error()
 }
 
 // quoted are the registers that the firmware is to quote.
@@ -129,15 +171,7 @@ func measure(tpm transport.TPM, rom identity.Digest, fuses Fuses, boot board.Boo
 	m := &recorder{tpm: tpm}
 	m.event(evidence.PCRBootROM, evidence.EventCRTMVersion, evidence.UTF16(ROMVersion))
 	m.digest(evidence.PCRBootROM, evidence.EventPostCode, rom, []byte("boot ROM"))
-	for _, v := range []struct {
-		name  string
-		value []byte
-	}{
-		{evidence.VariableVerification, flag(fuses.Verify)},
-		{evidence.VariableDebugLock, flag(fuses.DebugLock)},
-		{evidence.VariableLifecycle, []byte(fuses.Lifecycle)},
-		{evidence.VariableKeyHash, fuses.KeyHash[:]},
-	} {
+	for _, v := range variables(fuses) {
 		m.event(evidence.PCRPolicy, evidence.EventVariableConfig, evidence.Variable(v.name, v.value))
 	}
 	for _, r := range boot.Refused {
@@ -158,6 +192,27 @@ func measure(tpm transport.TPM, rom identity.Digest, fuses Fuses, boot board.Boo
 		return nil, fmt.Errorf("measure boot: %w", m.err)
 	}
 	return m.log.Bytes(), nil
+}
+
+// variable is a part of the fuses, as it is measured.
+type variable struct {
+	name  string
+	value []byte
+}
+
+func variables(f Fuses) []variable {
+	v := []variable{
+		{evidence.VariableVerification, flag(f.Verify)},
+		{evidence.VariableDebugLock, flag(f.DebugLock)},
+		{evidence.VariableLifecycle, []byte(f.Lifecycle)},
+		{evidence.VariableKeyHash, f.KeyHash[:]},
+	}
+	if f.CounterIndex == 0 {
+		return v
+	}
+	return append(v,
+		variable{evidence.VariableCounterIndex, binary.BigEndian.AppendUint32(nil, f.CounterIndex)},
+		variable{evidence.VariableCounterBase, binary.BigEndian.AppendUint64(nil, f.CounterBase)})
 }
 
 func flag(on bool) []byte {

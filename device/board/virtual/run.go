@@ -9,15 +9,20 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"holdfast/device/board"
 	"holdfast/device/board/bus"
 	"holdfast/identity"
 	"holdfast/internal/child"
+	"holdfast/internal/flash"
 	"holdfast/internal/swtpm"
-	"holdfast/mcuboot"
+	"holdfast/release"
+	"holdfast/update"
 )
 
 // ErrHalted is returned by Run when no slot may boot.
@@ -33,8 +38,9 @@ type RunConfig struct {
 	// Console takes what the firmware prints. Nil: console.log in Dir, which
 	// each power-on begins anew.
 	Console io.Writer
-	// Grace is how long the firmware may take to end when the power is to go;
-	// 0: 10 seconds.
+	// Grace is how long the firmware may take to end when the power is to go,
+	// and how much longer than its deadline a trial may take before the board
+	// resets it; 0: 10 seconds.
 	Grace time.Duration
 	// Backoff is the first delay before booting again a firmware that ended
 	// within ten seconds of its start; it doubles up to a minute. 0: a second.
@@ -145,7 +151,12 @@ func (m *machine) cycle(ctx context.Context, cause string) (ending, error) {
 		}
 		defer tpm.Kill() // does nothing after Stop
 	}
-	boot, img, err := m.boot(settings.Fuses, tpm, cause)
+	rom, closeFlash, err := openROM(m.paths, settings)
+	if err != nil {
+		return ending{}, err
+	}
+	defer closeFlash()
+	chosen, boot, err := m.boot(rom, tpm, cause)
 	if err != nil {
 		return ending{}, err
 	}
@@ -156,12 +167,14 @@ func (m *machine) cycle(ctx context.Context, cause string) (ending, error) {
 	}
 	defer h.close()
 	defer h.watchdog.off()
-	firmware, err := m.start(settings, img, h.path())
+	firmware, err := m.start(settings, rom, chosen, h.path())
 	if err != nil {
 		return ending{}, err
 	}
-	m.tell(Event{Kind: EventBooted, Slot: boot.Slot, Version: boot.Version, Digest: boot.Digest.String(), Cause: cause})
-	end := m.await(ctx, firmware, h.watchdog, reset)
+	m.tell(Event{Kind: EventBooted, Slot: boot.Slot, Version: boot.Version, Digest: boot.Digest.String(), Cause: cause, Trial: boot.Trial})
+	overdue := m.overdue(rom, chosen)
+	defer overdue.Stop()
+	end := m.await(ctx, firmware, h.watchdog, reset, overdue)
 	if tpm != nil && end.cause != board.Expired && end.cause != board.Exited {
 		end.err = errors.Join(end.err, tpm.Stop()) // else the power just goes
 	}
@@ -169,37 +182,91 @@ func (m *machine) cycle(ctx context.Context, cause string) (ending, error) {
 }
 
 // boot is the boot ROM's work: choose a slot and measure.
-func (m *machine) boot(fuses Fuses, tpm *swtpm.TPM, cause string) (board.Boot, *mcuboot.Image, error) {
-	slot, img, refused := choose(fuses, load(string(m.paths)))
-	boot := board.Boot{Slot: slot, ResetCause: cause}
-	for _, r := range refused {
-		boot.Refused = append(boot.Refused, r.String())
-		m.tell(Event{Kind: EventRefused, Slot: r.slot, Reason: string(r.why), Detail: r.detail.Error()})
+func (m *machine) boot(rom ROM, tpm *swtpm.TPM, cause string) (Booted, board.Boot, error) {
+	var conn transport.TPMCloser
+	if tpm != nil {
+		var err error
+		if conn, err = tpm.Open(); err != nil {
+			return Booted{}, board.Boot{}, err
+		}
+		defer func() { _ = conn.Close() }() // holds nothing between commands
 	}
-	if img == nil {
-		m.tell(Event{Kind: EventHalted, Detail: strings.Join(boot.Refused, "; ")})
-		return boot, nil, fmt.Errorf("%w: %s", ErrHalted, strings.Join(boot.Refused, "; "))
-	}
-	boot.Digest, boot.Version = img.Digest, img.Version.String()
-	if tpm == nil {
-		return boot, img, nil
-	}
-	conn, err := tpm.Open()
+	least, err := minimum(rom.Fuses, conn)
 	if err != nil {
-		return boot, nil, err
+		m.tell(Event{Kind: EventHalted, Reason: ErrCounter.Error(), Detail: err.Error()})
+		return Booted{}, board.Boot{}, fmt.Errorf("%w: %w", ErrHalted, err)
 	}
-	defer func() { _ = conn.Close() }() // holds nothing between commands
+	if err := noteMinimum(m.paths, least); err != nil {
+		return Booted{}, board.Boot{}, err
+	}
+	chosen := rom.Boot(least, cause)
+	boot, err := m.report(chosen, cause)
+	if err != nil || conn == nil {
+		return chosen, boot, err
+	}
 	boot.PCRs = quoted
-	boot.EventLog, err = measure(conn, m.rom, fuses, boot)
-	return boot, img, err
+	boot.EventLog, err = measure(conn, m.rom, rom.Fuses, boot)
+	return chosen, boot, err
+}
+
+// report tells what was chosen, and returns what the firmware is told of it.
+func (m *machine) report(c Booted, cause string) (board.Boot, error) {
+	boot := board.Boot{Slot: string(c.Image.Slot), Trial: c.Trial, ResetCause: cause}
+	for _, r := range c.Refused {
+		boot.Refused = append(boot.Refused, refused(r))
+		m.tell(Event{Kind: EventRefused, Slot: string(r.Slot), Reason: reason(r.Err), Detail: r.Err.Error()})
+	}
+	if c.Reverted {
+		last := c.Record.Last
+		m.tell(Event{Kind: EventReverted, Version: last.Version.String(), Digest: last.Digest.String(), Cause: last.Reset, Reason: last.Reason})
+	}
+	if c.Parsed == nil {
+		m.tell(Event{Kind: EventHalted, Detail: strings.Join(boot.Refused, "; ")})
+		return boot, fmt.Errorf("%w: %s", ErrHalted, strings.Join(boot.Refused, "; "))
+	}
+	boot.Digest, boot.Version = c.Parsed.Digest, c.Parsed.Version.String()
+	return boot, nil
+}
+
+// overdue is the boot ROM's own watchdog over a trial, which the firmware
+// cannot feed: it fires when the trial is past its deadline. Without a trial it
+// never does.
+func (m *machine) overdue(rom ROM, c Booted) *trialTimer {
+	t := &trialTimer{rom: rom}
+	if c.Trial {
+		d := min(c.Record.Trial.Deadline(), release.MaxDeadline)
+		if d == 0 {
+			d = release.DefaultDeadline
+		}
+		t.Timer = time.NewTimer(d + m.Grace)
+	} else {
+		t.Timer = time.NewTimer(time.Hour)
+		t.Stop()
+	}
+	return t
+}
+
+// trialTimer is the time that a trial has.
+type trialTimer struct {
+	*time.Timer
+	rom ROM
+}
+
+// trying reports whether the trial was not committed yet.
+func (t *trialTimer) trying() bool {
+	return update.Load(flash.Pair{Area: t.rom.Record}).Trying()
 }
 
 func (m *machine) host(s Settings, boot board.Boot, tpm *swtpm.TPM, reset chan<- string) *host {
 	h := &host{
-		hello:    bus.Hello{Boot: boot, Counters: s.Counters, EntropySource: noiseSource, Missing: map[string]string{}},
+		hello:    bus.Hello{Boot: boot, Counters: s.Counters, EntropySource: noiseSource, Hardware: s.Hardware, Missing: map[string]string{}},
+		fuses:    fuses{new(sync.Mutex), m.paths},
 		rtc:      rtc{m.paths, s.Faults.StuckClock},
 		watchdog: newWatchdog(), bad: s.Faults.BadEntropy, reset: reset,
 	}
+	h.hello.Slots = &bus.Slots{A: m.paths.slot(SlotA), B: m.paths.slot(SlotB), Record: m.paths.record(),
+		Size: s.slotSize(), RecordSize: recordSize, Sector: sectorSize,
+		KeyHash: s.Fuses.KeyHash, CounterIndex: s.Fuses.CounterIndex, CounterBase: s.Fuses.CounterBase}
 	if tpm == nil {
 		h.hello.Missing["tpm"] = "the board is built without a TPM"
 	} else {
@@ -209,9 +276,9 @@ func (m *machine) host(s Settings, boot board.Boot, tpm *swtpm.TPM, reset chan<-
 }
 
 // start copies the firmware from its slot and starts it.
-func (m *machine) start(s Settings, img *mcuboot.Image, bus string) (*child.Child, error) {
+func (m *machine) start(s Settings, rom ROM, chosen Booted, bus string) (*child.Child, error) {
 	program := filepath.Join(m.paths.run(), "firmware")
-	if err := writeProgram(program, img.Payload); err != nil {
+	if err := writeProgram(program, func(w io.Writer) error { return rom.Load(chosen, w) }); err != nil {
 		return nil, fmt.Errorf("load firmware: %w", err)
 	}
 	var args []string
@@ -229,29 +296,41 @@ func (m *machine) start(s Settings, img *mcuboot.Image, bus string) (*child.Chil
 // writeProgram writes a program that is to be started at once. While it is
 // open nobody may fork: a child that inherited it for a moment would make
 // starting it fail (ETXTBSY).
-func writeProgram(path string, program []byte) error {
+func writeProgram(path string, load func(io.Writer) error) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	_ = os.Remove(path) // one that runs cannot be written
-	return os.WriteFile(path, program, 0o500)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o500)
+	if err != nil {
+		return err
+	}
+	return errors.Join(load(f), f.Close())
 }
 
 // await returns when the firmware has ended, for whatever reason.
-func (m *machine) await(ctx context.Context, firmware *child.Child, w *watchdog, reset <-chan string) ending {
-	select {
-	case <-ctx.Done():
-		return ending{cause: board.PowerOn, err: firmware.Stop(m.Grace)}
-	case <-w.expired:
-		firmware.Kill()
-		return ending{cause: board.Expired, detail: "the watchdog was not fed"}
-	case reason := <-reset:
-		firmware.Kill()
-		return ending{cause: board.Requested, detail: reason}
-	case <-firmware.Done():
-		detail := "exit status 0"
-		if err := firmware.Err(); err != nil {
-			detail = err.Error()
+func (m *machine) await(ctx context.Context, firmware *child.Child, w *watchdog, reset <-chan string, trial *trialTimer) ending {
+	for {
+		select {
+		case <-ctx.Done():
+			return ending{cause: board.PowerOn, err: firmware.Stop(m.Grace)}
+		case <-w.expired:
+			firmware.Kill()
+			return ending{cause: board.Expired, detail: "the watchdog was not fed"}
+		case <-trial.C:
+			if !trial.trying() {
+				continue
+			}
+			firmware.Kill()
+			return ending{cause: board.Expired, detail: "the trial was not committed by its deadline"}
+		case reason := <-reset:
+			firmware.Kill()
+			return ending{cause: board.Requested, detail: reason}
+		case <-firmware.Done():
+			detail := "exit status 0"
+			if err := firmware.Err(); err != nil {
+				detail = err.Error()
+			}
+			return ending{cause: board.Exited, detail: detail}
 		}
-		return ending{cause: board.Exited, detail: detail}
 	}
 }
