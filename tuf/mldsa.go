@@ -87,8 +87,8 @@ func ParseMLDSA(unrecognised map[string]any, l Limits) (MLDSA, error) {
 }
 
 func (x MLDSA) check(l Limits) error {
-	if len(x.Keys) > l.Keys || len(x.Roles) > l.Products {
-		return fmt.Errorf("%d keys and %d roles: want %d and %d at most", len(x.Keys), len(x.Roles), l.Keys, l.Products)
+	if roles := max(2, l.Products); len(x.Keys) > l.Keys || len(x.Roles) > roles {
+		return fmt.Errorf("%d keys and %d roles: want %d and %d at most", len(x.Keys), len(x.Roles), l.Keys, roles)
 	}
 	for id, encoded := range x.Keys {
 		if _, err := mldsa.NewPublicKey(mldsa.MLDSA65(), encoded); err != nil {
