@@ -29,6 +29,7 @@ import (
 	"holdfast/iothub"
 	"holdfast/logs"
 	"holdfast/posture"
+	"holdfast/release"
 )
 
 // Hub is the hub's HTTPS side. Its errors have the kinds of package fault.
@@ -91,6 +92,8 @@ type Session interface {
 	Attest(ctx context.Context, op iothub.AttestOp, body []byte) ([]byte, error)
 	Exporter() ([]byte, error)
 	Postures() <-chan posture.Report
+	Offers() <-chan []byte
+	Progress(ctx context.Context, p release.Progress) error
 	Done() <-chan struct{}
 	Err() error
 	Close() error
@@ -108,10 +111,11 @@ type Config struct {
 	Clock       Clock
 	Spool       Spool
 	Claims      func() evidence.Claims
-	Token       string             // the claim token; may be empty
-	Forget      func() error       // deletes the claim token once the device is born
-	Report      func(Status) error // keeps the status for whoever asks; called on each change
-	Beat        func()             // called at least every ten seconds, or every few minutes during an exchange
+	Token       string                               // the claim token; may be empty
+	Forget      func() error                         // deletes the claim token once the device is born
+	Report      func(Status) error                   // keeps the status for whoever asks; called on each change
+	Update      func(ctx context.Context, s Session) // takes the offers of updates of each session until it ends; may be nil
+	Beat        func()                               // called at least every ten seconds, or every few minutes during an exchange
 	Log         *slog.Logger
 
 	Telemetry time.Duration // between two readings; 0: 5 s
@@ -151,8 +155,10 @@ type Agent struct {
 	verdict  error // of the last attempt to be born that is not worth repeating
 	started  time.Time
 
-	mu     sync.Mutex // guards status
+	mu     sync.Mutex // guards what follows
 	status Status
+	shown  *tls.Certificate
+	health Health
 }
 
 // state does what is to be done in it and returns the next: nil at the end.

@@ -87,7 +87,7 @@ func (a *Agent) reborn(ctx context.Context) state {
 	switch {
 	case err == nil:
 		a.retry.Reset()
-		a.current = nil // it went with the birth certificate that it followed from
+		a.use(nil) // it went with the birth certificate that it followed from
 		return a.renewing
 	case ctx.Err() != nil:
 		return nil
@@ -190,6 +190,7 @@ func (a *Agent) born(issued evidence.Issued) error {
 	if a.birth, err = certificate(issued.Chain, key); err != nil {
 		return fmt.Errorf("birth certificate: %w", err)
 	}
+	a.use(a.current)
 	if err := a.cfg.Forget(); err != nil {
 		return fmt.Errorf("forget claim token: %w", err)
 	}

@@ -35,7 +35,7 @@ func (a *Agent) starting(ctx context.Context) state {
 
 // adopt makes cert the operational certificate.
 func (a *Agent) adopt(cert *tls.Certificate, fresh bool) {
-	a.current = cert
+	a.use(cert)
 	a.renewAt = a.renewal(cert.Leaf, fresh, rand.Float64())
 	a.change(func(s *Status) { s.Certificate = lifetime(cert) })
 }
@@ -71,7 +71,7 @@ func (a *Agent) unproven(ctx context.Context, err error, same state) state {
 		return a.again(a.recovery.Next(), same)
 	case final(err) && a.current != nil:
 		a.cfg.Log.Warn("certificate refused", "err", err)
-		a.current = nil // the birth certificate may still open what this one does not
+		a.use(nil) // the birth certificate may still open what this one does not
 		return a.again(a.retry.Next(), a.renewing)
 	case final(err):
 		return a.quarantined(err)
@@ -84,7 +84,7 @@ func (a *Agent) unproven(ctx context.Context, err error, same state) state {
 // while it has one that may be valid, else that of its birth.
 func (a *Agent) identity() *tls.Certificate {
 	if a.current != nil && a.cfg.Clock.Expired(a.current.Leaf.NotAfter) {
-		a.current = nil
+		a.use(nil)
 	}
 	if a.current != nil {
 		return a.current
@@ -161,6 +161,7 @@ func (a *Agent) judged(result evidence.Result) error {
 	if !result.Verified {
 		return fault.New(fault.Integrity, "the hub does not accept the evidence: %s", result.Reason)
 	}
+	a.proven()
 	var fails []string
 	for _, row := range result.Rows {
 		if row.Verdict == measure.Fail {

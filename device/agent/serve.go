@@ -24,7 +24,7 @@ func (a *Agent) connecting(ctx context.Context) state {
 	case err == nil:
 		return a.session(s, true)
 	case fault.Of(err) == fault.Denied:
-		a.current = nil
+		a.use(nil)
 		return a.quarantined(err)
 	}
 	a.failing("connection failed", err)
@@ -61,11 +61,16 @@ func (a *Agent) session(s Session, full bool) state {
 		var parts sync.WaitGroup
 		parts.Go(func() { a.ship(ctx, s) })
 		parts.Go(func() { a.measure(ctx, s, v.may) })
+		if a.cfg.Update != nil {
+			parts.Go(func() { a.cfg.Update(ctx, s) })
+		}
+		a.open(true)
 		if full {
 			a.enter(Connected)
 		}
 		v.permit()
 		next := v.loop(ctx)
+		a.open(false)
 		cancel()
 		_ = s.Close() // it has no error that matters now
 		parts.Wait()
@@ -160,6 +165,7 @@ func (v *visit) prove(ctx context.Context) {
 func (v *visit) told(r posture.Report, renew *time.Timer) {
 	known := v.Status().Posture
 	v.change(func(s *Status) { s.Posture = &r })
+	v.appraised(&r)
 	if known == nil || known.Status != r.Status {
 		v.cfg.Log.Info("posture", "status", r.Status, "standing", r.Decision.Standing)
 	}
@@ -249,7 +255,7 @@ func (v *visit) lost() state {
 		v.retry.Reset() // it was a good session
 	}
 	if fault.Of(err) == fault.Denied && v.operational {
-		v.current = nil
+		v.use(nil)
 		return v.again(v.retry.Next(), v.renewing)
 	}
 	if !v.operational {

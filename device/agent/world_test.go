@@ -22,6 +22,7 @@ import (
 	"holdfast/logs"
 	"holdfast/pki"
 	"holdfast/posture"
+	"holdfast/release"
 )
 
 // world is everything around an agent: a hub, a board and a disk. Its disk
@@ -403,6 +404,10 @@ func (s *session) Attest(_ context.Context, op iothub.AttestOp, _ []byte) ([]byt
 	}
 	return []byte(`{"verified":true}`), nil
 }
+
+func (s *session) Offers() <-chan []byte { return nil }
+
+func (s *session) Progress(context.Context, release.Progress) error { return nil }
 
 func (s *session) Exporter() ([]byte, error)       { return make([]byte, 32), nil }
 func (s *session) Postures() <-chan posture.Report { return s.postures }
