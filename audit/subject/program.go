@@ -67,6 +67,8 @@ type Program struct {
 	Stacks    map[string]Frame
 
 	Calls *Calls // never nil; empty for a machine whose code is not read
+
+	names map[string]int // into Symbols
 }
 
 // Segment is a part of a program that is loaded, or says how.
@@ -135,13 +137,22 @@ func (p *Program) Has(name string) bool { _, ok := p.Symbol(name); return ok }
 
 // Symbol returns the symbol of a name, a defined one first.
 func (p *Program) Symbol(name string) (Symbol, bool) {
-	var found Symbol
-	for _, s := range p.Symbols {
-		if s.Name == name && s.Kind != FileSymbol && (found.Name == "" || found.Undefined) {
-			found = s
+	i, ok := p.names[name]
+	if !ok {
+		return Symbol{}, false
+	}
+	return p.Symbols[i], true
+}
+
+// Index makes the symbols found by their names; who fills in Symbols calls it
+// once they are in order.
+func (p *Program) Index() {
+	p.names = make(map[string]int, len(p.Symbols))
+	for i, s := range p.Symbols {
+		if before, ok := p.names[s.Name]; s.Kind != FileSymbol && (!ok || p.Symbols[before].Undefined && !s.Undefined) {
+			p.names[s.Name] = i
 		}
 	}
-	return found, found.Name != ""
 }
 
 // SymbolAt returns the function or object that an address is in.
