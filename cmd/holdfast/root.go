@@ -81,13 +81,17 @@ func rootCmd(io stdio) *cobra.Command {
 	root.SetErr(io.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("profile", "", "operator profile (default $HOLDFAST_PROFILE, the user's configuration, or the hub's own)")
-	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "steer", Title: "Steer a fleet:"})
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "steer", Title: "Steer a fleet:"}, &cobra.Group{ID: "firmware", Title: "Sign, roll out and audit firmware:"})
 	for _, c := range []*cobra.Command{demoCmd(io), hubCmd(io), boardCmd(io)} {
 		c.GroupID = "run"
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{fleetCmd(io), alertCmd(), groupCmd(), policyCmd(), caCmd(io), enrollmentCmd(), twinCmd(), methodCmd(), messageCmd(), referenceCmd(), eventsCmd(io), ledgerCmd(io), operatorCmd(io), tokenCmd(io), loginCmd()} {
 		c.GroupID = "steer"
+		root.AddCommand(c)
+	}
+	for _, c := range []*cobra.Command{auditCmd(io)} {
+		c.GroupID = "firmware"
 		root.AddCommand(c)
 	}
 	return root
