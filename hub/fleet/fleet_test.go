@@ -37,6 +37,7 @@ type world struct {
 	store  *store.Store
 	ledger *book
 	gate   *gate
+	shop   *shop
 	crl    []string
 
 	mu  sync.Mutex
@@ -45,7 +46,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, path: filepath.Join(t.TempDir(), "hub.db"), now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
-	w.ledger = &book{}
+	w.ledger, w.shop = &book{}, &shop{}
 	w.gate = &gate{modes: map[identity.Device]access.Mode{}}
 	w.open()
 	t.Cleanup(func() { w.store.Close() })
@@ -63,7 +64,7 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	w.Fleet, err = fleet.New(fleet.Config{
-		Store: w.store.Fleet(), Ledger: w.ledger, Sessions: w.gate, Withdrawer: w,
+		Store: w.store.Fleet(), Ledger: w.ledger, Sessions: w.gate, Withdrawer: w, Releases: w.shop, Offers: w.shop,
 		Log: slog.New(slog.DiscardHandler), Now: w.clock,
 	})
 	if err != nil {
@@ -106,6 +107,12 @@ func (w *world) must(err error) {
 func (w *world) must1(_ any, err error) {
 	w.t.Helper()
 	w.must(err)
+}
+
+func (w *world) must2(d operator.Device, err error) operator.Device {
+	w.t.Helper()
+	w.must(err)
+	return d
 }
 
 // refused checks that err is of a kind.

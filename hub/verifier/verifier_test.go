@@ -21,8 +21,10 @@ import (
 	"holdfast/hub/store"
 	"holdfast/hub/verifier"
 	"holdfast/identity"
+	"holdfast/mcuboot"
 	"holdfast/measure"
 	"holdfast/operator"
+	"holdfast/release"
 )
 
 // registry is the hub around the verifier: devices, posture and ledger.
@@ -34,6 +36,14 @@ type registry struct {
 	ledger    []string
 	broken    error // of Report
 	full      error // of Record
+	released  map[identity.Group][]release.Release
+	unread    error // of Of
+}
+
+func (r *registry) Of(_ context.Context, g identity.Group) ([]release.Release, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.released[g], r.unread
 }
 
 func (r *registry) Attester(_ context.Context, d identity.Device) (verifier.Attester, error) {
@@ -102,7 +112,7 @@ func newHub(t testing.TB) *hub {
 
 // restart replaces the verifier by one that has only the store.
 func (h *hub) restart() {
-	v, err := verifier.New(verifier.Config{Attesters: h.registry, Store: h.store.Verifier(), Reporter: h.registry, Ledger: h.registry,
+	v, err := verifier.New(verifier.Config{Attesters: h.registry, Store: h.store.Verifier(), Reporter: h.registry, Ledger: h.registry, Releases: h.registry,
 		Log: slog.New(slog.NewTextHandler(&h.log, nil)), Now: func() time.Time { return h.now }})
 	if err != nil {
 		h.t.Fatal(err)
@@ -593,5 +603,71 @@ func TestReferencesNeverChangeWithoutARecord(t *testing.T) {
 	}
 	if after := references(); !slices.Equal(after, before) {
 		t.Errorf("references are %+v, were %+v", after, before)
+	}
+}
+
+// TestReleasesAreReferences: the published releases of a group's product are
+// known good without an operator's word, the withdrawn ones known.
+func TestReleasesAreReferences(t *testing.T) {
+	h, b := forged(t)
+	b.Events = appraisetest.Log(true, true, "deployed", appraisetest.NewImage)
+	attest := func(n byte) measure.Row {
+		t.Helper()
+		if _, err := h.attest(b, peer(pump, n)); err != nil {
+			t.Fatal(err)
+		}
+		return h.row(pump, measure.IdentityAttestation)
+	}
+	of := release.Release{Target: release.Target{Product: "pump", Version: mcuboot.Version{Major: 1, Minor: 4}, Measured: appraisetest.NewImage}}
+	h.released = map[identity.Group][]release.Release{"valves": {of}}
+	if r := attest(1); r.Verdict != measure.Fail {
+		t.Errorf("a release of another group's product is known: %+v", r)
+	}
+	for n, why := range []string{"", "it leaks"} {
+		of.Withdrawn = why
+		h.released = map[identity.Group][]release.Release{"pumps": {of}}
+		if r := attest(byte(2 + n)); r.Verdict != measure.Pass {
+			t.Errorf("row %+v", r)
+		}
+		f := h.facts[pump]
+		if c, ok := f.Firmware(); !ok || c.Name != "pump" || c.Version != "1.4.0" || f.Running == nil || f.Running.Digest != appraisetest.NewImage || f.Running.Reference != "" {
+			t.Errorf("facts %+v", f)
+		}
+	}
+
+	refs, err := h.References(t.Context(), "pumps")
+	if err != nil || len(refs) != 3 || !refs[2].Released || refs[0].Released || refs[2].Name != "pump" || refs[2].PCR != 4 {
+		t.Fatalf("references %+v, %v", refs, err)
+	}
+	records := len(h.ledger)
+	if err := h.RemoveReference(t.Context(), "ops", "pumps", appraisetest.NewImage); fault.Of(err) != fault.Conflict || !strings.Contains(fault.Public(err), "pump 1.4.0") || len(h.ledger) != records {
+		t.Errorf("removing what signers said: %v", err)
+	}
+
+	// Said by both: the operator's word can go, the signers' stays.
+	said := operator.Reference{Group: "pumps", Kind: "firmware", PCR: 4, Digest: appraisetest.NewImage, Name: "own", Version: "9", Released: true}
+	if err := h.AddReference(t.Context(), "ops", said); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(h.ledger[len(h.ledger)-1], "released") {
+		t.Errorf("an operator spoke for the signers: %s", h.ledger[len(h.ledger)-1])
+	}
+	attest(4)
+	if f := h.facts[pump]; f.Running == nil || f.Running.Reference != "own 9" || f.Booted[0].Name != "pump" {
+		t.Errorf("facts %+v", f)
+	}
+	if err := h.RemoveReference(t.Context(), "ops", "pumps", appraisetest.NewImage); err != nil {
+		t.Error(err)
+	}
+	if r := attest(5); r.Verdict != measure.Pass || h.facts[pump].Running.Reference != "" {
+		t.Errorf("row %+v, facts %+v", r, h.facts[pump])
+	}
+
+	h.unread = errors.New("no disk")
+	if _, err := h.attest(b, peer(pump, 6)); err == nil {
+		t.Error("an appraisal was made without the releases")
+	}
+	if _, err := h.References(t.Context(), "pumps"); err == nil {
+		t.Error("references without the releases")
 	}
 }
