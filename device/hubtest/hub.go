@@ -28,9 +28,11 @@ import (
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/internal/httpfault"
+	"holdfast/iothub"
 	"holdfast/mqtt"
 	"holdfast/pki"
 	"holdfast/posture"
+	"holdfast/release"
 	"holdfast/tlspolicy"
 )
 
@@ -51,6 +53,8 @@ type Hub struct {
 	Posture func(class pki.Class) posture.Report
 	// Lifetime is that of operational certificates.
 	Lifetime time.Duration
+	// Repository answers what is asked for below /repository/; it may be nil.
+	Repository http.Handler
 
 	t          testing.TB
 	root       *pki.Authority
@@ -67,6 +71,8 @@ type Hub struct {
 	nonces   map[string][]byte // exporter by nonce
 	evidence []evidence.Attestation
 	messages []mqtt.Publish
+	progress []release.Progress
+	offer    []byte // told to each session when it subscribes, and when it changes
 	conns    map[net.Conn]bool
 }
 
@@ -176,6 +182,26 @@ func (h *Hub) Evidence() []evidence.Attestation {
 	return append([]evidence.Attestation(nil), h.evidence...)
 }
 
+// Progress returns what devices have reported of updates.
+func (h *Hub) Progress() []release.Progress {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]release.Progress(nil), h.progress...)
+}
+
+// Offer offers an update: a JSON release.Offer, or whatever else a hub might
+// send.
+func (h *Hub) Offer(body string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.offer = []byte(body)
+	for c, open := range h.conns {
+		if open {
+			send(c, &mqtt.Publish{Topic: iothub.UpdateOffer{Version: 1}.String(), Payload: h.offer})
+		}
+	}
+}
+
 // Cut closes all MQTT sessions.
 func (h *Hub) Cut() {
 	h.mu.Lock()
@@ -199,11 +225,28 @@ func (h *Hub) handler() http.Handler {
 	handle(h, mux, "/attest/nonce", func(r *http.Request, _ *struct{}) (any, error) { return h.nonce(r) })
 	handle(h, mux, "/attest/evidence", h.appraise)
 	mux.HandleFunc("POST /.well-known/est/{op}", h.est)
+	mux.HandleFunc("GET /repository/", h.repository)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h.Intercept == nil || !h.Intercept(w, r) {
 			mux.ServeHTTP(w, r)
 		}
 	})
+}
+
+// repository serves a device that shows a certificate.
+func (h *Hub) repository(w http.ResponseWriter, r *http.Request) {
+	err := h.step(r.URL.Path)
+	if err == nil {
+		_, err = tlspolicy.Peer(r.TLS, h.trust, time.Now())
+	}
+	switch {
+	case err != nil:
+		httpfault.Write(w, slog.New(slog.DiscardHandler), fault.New(fault.Denied, "%w", err))
+	case h.Repository == nil:
+		http.NotFound(w, r)
+	default:
+		h.Repository.ServeHTTP(w, r)
+	}
 }
 
 // handle serves a path with JSON both ways.

@@ -10,6 +10,7 @@ import (
 	"holdfast/iothub"
 	"holdfast/mqtt"
 	"holdfast/pki"
+	"holdfast/release"
 	"holdfast/tlspolicy"
 )
 
@@ -20,7 +21,7 @@ func (h *Hub) accept() {
 			return
 		}
 		h.mu.Lock()
-		h.conns[conn] = true
+		h.conns[conn] = false
 		h.mu.Unlock()
 		h.goroutines.Go(func() {
 			h.serve(conn.(*tls.Conn))
@@ -70,9 +71,7 @@ func (h *Hub) answer(conn net.Conn, class pki.Class, p mqtt.Packet) bool {
 		}
 		return send(conn, &mqtt.Connack{})
 	case *mqtt.Subscribe:
-		body, _ := json.Marshal(h.Posture(class)) // always marshals
-		return send(conn, &mqtt.Suback{ID: p.ID, Codes: make([]byte, len(p.Filters))}) &&
-			send(conn, &mqtt.Publish{Topic: iothub.Posture{Version: 1}.String(), Payload: body})
+		return h.subscribed(conn, class, p)
 	case *mqtt.Pingreq:
 		return send(conn, &mqtt.Pingresp{})
 	case *mqtt.Publish:
@@ -81,9 +80,45 @@ func (h *Hub) answer(conn net.Conn, class pki.Class, p mqtt.Packet) bool {
 		h.mu.Lock()
 		h.messages = append(h.messages, m)
 		h.mu.Unlock()
+		if p.QoS == mqtt.AtMostOnce {
+			return h.request(conn, m)
+		}
 		return send(conn, &mqtt.Puback{ID: p.ID})
 	}
 	return false
+}
+
+// subscribed tells a session what waits for it.
+func (h *Hub) subscribed(conn net.Conn, class pki.Class, p *mqtt.Subscribe) bool {
+	body, _ := json.Marshal(h.Posture(class)) // always marshals
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.conns[conn] = true
+	return send(conn, &mqtt.Suback{ID: p.ID, Codes: make([]byte, len(p.Filters))}) &&
+		send(conn, &mqtt.Publish{Topic: iothub.Posture{Version: 1}.String(), Payload: body}) &&
+		(h.offer == nil || send(conn, &mqtt.Publish{Topic: iothub.UpdateOffer{Version: 1}.String(), Payload: h.offer}))
+}
+
+// request answers a report of an update.
+func (h *Hub) request(conn net.Conn, m mqtt.Publish) bool {
+	topic, err := iothub.ParseTopic(m.Topic)
+	if err != nil {
+		h.t.Errorf("the device publishes to %q: %v", m.Topic, err)
+		return false
+	}
+	report, ok := topic.(iothub.UpdateProgress)
+	if !ok {
+		return true
+	}
+	var p release.Progress
+	if err := json.Unmarshal(m.Payload, &p); err != nil {
+		h.t.Errorf("the device reports %q: %v", m.Payload, err)
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.progress = append(h.progress, p)
+	return send(conn, &mqtt.Publish{Topic: report.Result(204).String()})
 }
 
 func send(conn net.Conn, p mqtt.Packet) bool {

@@ -3,6 +3,7 @@
 package provision
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,8 @@ import (
 
 	"holdfast/internal/atomicfile"
 	"holdfast/pki"
+	"holdfast/release"
+	"holdfast/tuf"
 )
 
 // The hub's ports where nothing else is said.
@@ -33,6 +36,12 @@ type Provision struct {
 	MQTTPort  int    `json:"mqtt_port"`
 	Root      string `json:"root"`            // the hub's root certificates, PEM
 	Token     string `json:"token,omitempty"` // the claim token, until the device is born
+
+	Product  release.Product `json:"product,omitempty"`  // whose releases it takes; empty: it takes none
+	Hardware string          `json:"hardware,omitempty"` // its revision, where the board does not say
+	// ReleaseRoot is the root of the metadata of releases, which is in a file of
+	// its own; empty: the device takes no updates.
+	ReleaseRoot []byte `json:"-"`
 }
 
 // Roots returns the hub's root certificates.
@@ -50,19 +59,45 @@ func (p Provision) check() error {
 	if roots, err := p.Roots(); err != nil || len(roots) == 0 {
 		return fmt.Errorf("hub's root certificate: %w", err)
 	}
+	return p.checkRelease()
+}
+
+// maxHardware is the longest name of a revision in bytes.
+const maxHardware = 64
+
+func (p Provision) checkRelease() error {
+	if p.Product != "" {
+		if _, err := release.ParseProduct(string(p.Product)); err != nil {
+			return err
+		}
+	}
+	if len(p.Hardware) > maxHardware || strings.ContainsFunc(p.Hardware, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return fmt.Errorf("hardware revision %.70q: want up to %d bytes without spaces", p.Hardware, maxHardware)
+	}
+	if len(p.ReleaseRoot) == 0 {
+		return nil
+	}
+	if _, err := tuf.NewTrust(p.ReleaseRoot, tuf.DefaultLimits()); err != nil {
+		return fmt.Errorf("release root: %w", err)
+	}
 	return nil
 }
 
-func path(dir string) string { return filepath.Join(dir, "provision.json") }
+func path(dir string) string     { return filepath.Join(dir, "provision.json") }
+func rootPath(dir string) string { return filepath.Join(dir, "release_root.json") }
 
 // Save puts a provision into a state directory, made where needed. A
-// device does not change hubs: that refuses, and an empty directory is needed.
+// device does not change hubs, nor whose releases it takes: that refuses, and an
+// empty directory is needed.
 func Save(dir string, p Provision) error {
 	if err := p.check(); err != nil {
 		return fmt.Errorf("provision: %w", err)
 	}
 	old, err := Load(dir)
+	p.inherit(old)
 	switch {
+	case err == nil && (old.ReleaseRoot != nil && !bytes.Equal(old.ReleaseRoot, p.ReleaseRoot) || old.Product != "" && old.Product != p.Product):
+		return fmt.Errorf("provision: %s trusts another release root or is another product already", dir)
 	case err == nil && (old.Hub != p.Hub || old.Root != p.Root):
 		return fmt.Errorf("provision: %s belongs to hub %s already, with its own root", dir, old.Hub)
 	case err != nil && !errors.Is(err, ErrNone):
@@ -71,7 +106,25 @@ func Save(dir string, p Provision) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("provision: %w", err)
 	}
+	if len(p.ReleaseRoot) > 0 {
+		if err := atomicfile.Write(rootPath(dir), p.ReleaseRoot, 0o600); err != nil {
+			return fmt.Errorf("provision: %w", err)
+		}
+	}
 	return p.save(dir)
+}
+
+// inherit keeps what was said of releases before and is not said now.
+func (p *Provision) inherit(old Provision) {
+	if len(p.ReleaseRoot) == 0 {
+		p.ReleaseRoot = old.ReleaseRoot
+	}
+	if p.Product == "" {
+		p.Product = old.Product
+	}
+	if p.Hardware == "" {
+		p.Hardware = old.Hardware
+	}
 }
 
 func (p Provision) save(dir string) error {
@@ -91,6 +144,12 @@ func Load(dir string) (Provision, error) {
 	}
 	if err == nil {
 		err = json.Unmarshal(b, &p)
+	}
+	if err == nil {
+		p.ReleaseRoot, err = os.ReadFile(rootPath(dir))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
 	}
 	if err == nil {
 		err = p.check()
