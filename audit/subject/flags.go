@@ -99,3 +99,29 @@ type Command struct {
 	Output   string
 	Links    bool // it made a program: no -c, -S or -E
 }
+
+// Log is what a build printed.
+type Log struct {
+	File     string
+	Warnings []Warning // the first thousand
+	Count    int       // of warnings in all
+	Errors   int
+}
+
+// Warning is what a compiler said of a line of source.
+type Warning struct {
+	finding.Location        // in the log
+	Message          string // "main.c:12: unused variable 'x' [-Wunused-variable]"
+}
+
+// Say adds what a compiler said: a "warning" or an "error".
+func (l *Log) Say(at finding.Location, kind, message string) {
+	const most = 1000
+	if kind == "error" {
+		l.Errors++
+		return
+	}
+	if l.Count++; len(l.Warnings) < most {
+		l.Warnings = append(l.Warnings, Warning{at, message})
+	}
+}

@@ -1,6 +1,7 @@
 package subject
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 
@@ -255,21 +256,75 @@ func (p *Program) At(address uint64) finding.Location {
 	return l
 }
 
-// Regions returns what the program loads, to be searched: its allocated
-// sections, or its segments when the sections were stripped.
+// Regions returns what the program loads, to be searched, each byte of the file
+// once: its allocated sections, and what its loadable segments have between and
+// beside them (headers, padding, and all of them when the sections were
+// stripped).
 func (p *Program) Regions() []Region {
-	var all []Region
+	var sections, all []Region
 	for _, s := range p.Sections {
 		if b := p.SectionData(s); s.Alloc && len(b) > 0 {
-			all = append(all, Region{File: p.File, Name: s.Name, Data: b, Offset: int64(s.Offset), Address: int64(s.Address), Exec: s.Exec, Write: s.Write})
+			sections = append(sections, Region{File: p.File, Name: s.Name, Data: b, Offset: int64(s.Offset), Address: int64(s.Address), Exec: s.Exec, Write: s.Write})
 		}
 	}
-	if len(all) > 0 {
-		return all
-	}
+	sections = disjoint(sections)
 	for _, s := range p.Segments {
 		if b := p.slice(s.Offset, s.FileSize); s.Type == "LOAD" && len(b) > 0 {
 			all = append(all, Region{File: p.File, Data: b, Offset: int64(s.Offset), Address: int64(s.Address), Exec: s.Exec, Write: s.Write})
+		}
+	}
+	gaps := uncovered(disjoint(all), sections)
+	return append(sections, gaps...)
+}
+
+// disjoint sorts regions by their place in the file and cuts off what an
+// earlier one has: files may be made to say the same bytes thousands of times.
+func disjoint(regions []Region) []Region {
+	slices.SortStableFunc(regions, func(a, b Region) int { return cmp.Compare(a.Offset, b.Offset) })
+	var all []Region
+	end := int64(0)
+	for _, r := range regions {
+		r = r.from(end)
+		if len(r.Data) > 0 {
+			all = append(all, r)
+			end = r.Offset + int64(len(r.Data))
+		}
+	}
+	return all
+}
+
+// from returns the part of a region from an offset of the file on.
+func (r Region) from(offset int64) Region {
+	skip := min(max(offset-r.Offset, 0), int64(len(r.Data)))
+	r.Data, r.Offset = r.Data[skip:], r.Offset+skip
+	if r.Address >= 0 {
+		r.Address += skip
+	}
+	return r
+}
+
+// uncovered returns the parts of regions that no other covers; both are in
+// order and disjoint.
+func uncovered(regions, others []Region) []Region {
+	var all []Region
+	next := 0
+	for _, r := range regions {
+		end := r.Offset + int64(len(r.Data))
+		for next < len(others) && others[next].Offset < end {
+			o := others[next]
+			if n := o.Offset - r.Offset; n > 0 {
+				gap := r
+				gap.Data = r.Data[:n]
+				all = append(all, gap)
+			}
+			r = r.from(o.Offset + int64(len(o.Data)))
+			if o.Offset+int64(len(o.Data)) > end {
+				break // it covers some of the next region too
+			}
+			next++
+		}
+		if len(r.Data) > 0 {
+			all = append(all, r)
 		}
 	}
 	return all

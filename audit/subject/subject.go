@@ -32,6 +32,7 @@ type Subject struct {
 	Sources  []*Source
 	Configs  []*Config // tx_user.h and its like, .config files
 	Commands []Command // of compile_commands.json and build logs
+	Logs     []*Log    // of builds
 	Declared Declaration
 	Troubles []finding.Trouble
 
