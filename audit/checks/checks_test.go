@@ -35,6 +35,7 @@ func program(calls ...[2]string) *subject.Program {
 		for _, name := range c {
 			if name != "" && !p.Has(name) {
 				p.Symbols = append(p.Symbols, subject.Symbol{Name: name, Kind: subject.FuncSymbol, Address: uint64(0x1000 + 0x100*len(p.Symbols)), Size: 0x100})
+				p.Index()
 			}
 		}
 		graph = append(graph, subject.Call{From: c[0], To: c[1], Site: uint64(0x1000 + i)})
