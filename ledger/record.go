@@ -54,6 +54,11 @@ const (
 	HubInit      Kind = "hub.init"
 	HubStart     Kind = "hub.start"
 
+	ReleaseRoot     Kind = "release.root"     // a root of the release keys is trusted from now on
+	ReleasePublish  Kind = "release.publish"  // a release is published, or what is said of one changes
+	ReleaseWithdraw Kind = "release.withdraw" // its signers have taken it back
+	ReleaseExpiring Kind = "release.expiring" // what release keys have signed ends soon, or has ended
+
 	RolloutStart          Kind = "rollout.start"
 	RolloutPlan           Kind = "rollout.plan" // its devices are listed, and who is excluded
 	RolloutStep           Kind = "rollout.step"
