@@ -32,6 +32,7 @@ func (h *hub) families(dir string) []metrics.Family {
 	all := h.trafficFamilies()
 	all = append(all, h.storeFamilies(dir)...)
 	all = append(all, h.fleetFamilies()...)
+	all = append(all, h.rolloutFamilies()...)
 	return append(all, h.operatorFamilies()...)
 }
 

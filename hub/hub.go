@@ -30,6 +30,7 @@ import (
 	"holdfast/hub/messages"
 	"holdfast/hub/outbox"
 	"holdfast/hub/provision"
+	"holdfast/hub/rollouts"
 	"holdfast/hub/store"
 	"holdfast/hub/stream"
 	"holdfast/hub/twins"
@@ -88,6 +89,8 @@ type hub struct {
 	outbox    *outbox.Outbox
 	teller    *teller
 	provision *provision.Service
+	rollouts  *rollouts.Service
+	catalogue catalogue // nil: nothing is published
 	trust     *anchors
 	logs      *shipments
 	refusals  *refusals
@@ -190,6 +193,7 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 		func() error { return h.buildAccounts(ctx, dir) },
 		func() error { return h.buildFleet(ctx) },
 		func() error { return h.buildTwins() },
+		func() error { return h.buildRollouts(ctx) },
 		func() error { return h.buildProvision(ctx) },
 		func() error { return h.buildVerifier() },
 		func() error { return h.buildEnroll() },
@@ -251,14 +255,14 @@ func (h *hub) buildIssuer(ctx context.Context, dir string, secret pki.Secret) er
 func (h *hub) buildFleet(ctx context.Context) error {
 	var err error
 	h.fleet, err = fleet.New(fleet.Config{
-		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer}, Enrolments: enrolments{h},
+		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer}, Enrolments: enrolments{h}, Offers: offered{h},
 		Log: h.component("fleet"),
 	})
 	if err != nil {
 		return err
 	}
 	h.trust = &anchors{issuer: h.issuer, fleet: h.fleet, pins: h.pinned, naming: h.named}
-	h.logs = newShipments(h.stream, h.fleet, h.component("logs"))
+	h.logs = newShipments(h.stream, h.fleet, h.crashes, h.component("logs"))
 	return h.fleet.Load(ctx)
 }
 
@@ -278,6 +282,7 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	core.Go(func() error { return feed.Run(behind) })
 	core.Go(func() error { return h.logs.Run(behind) })
 	core.Go(func() error { return h.messages.Run(behind) })
+	core.Go(func() error { return h.rollouts.Run(behind) })
 	core.Go(func() error { return h.outbox.Run(behind) })
 	core.Go(func() error { return h.teller.Run(behind) })
 	core.Go(func() error { return h.stream.Bus().Serve(behind, h.onSession) })

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -127,6 +128,8 @@ func (h *hub) onSession(d identity.Device, verb string, body []byte) ([]byte, bo
 	case stream.VerbMessages:
 		h.messages.Wake(d)
 		return nil, true
+	case stream.VerbUpdate:
+		return nil, h.tellOffer(d, body)
 	case stream.VerbPosture:
 		var r posture.Report
 		if err := json.Unmarshal(body, &r); err != nil {
@@ -212,6 +215,11 @@ func (h *hub) Answer(ctx context.Context, s *gateway.Session, t iothub.Request, 
 		return t.Result(status), body, nil
 	case iothub.TwinGet, iothub.ReportedPatch:
 		return h.twins.Answer(ctx, s.Device(), t, payload)
+	case iothub.UpdateProgress:
+		if err := h.rollouts.Progress(ctx, s.Device(), payload); err != nil {
+			return nil, nil, err
+		}
+		return t.Result(http.StatusNoContent), nil, nil
 	case iothub.Register, iothub.OperationStatus:
 		return h.register(ctx, s, t, payload)
 	case iothub.IssueCertificate:
@@ -275,12 +283,15 @@ func facts(p gateway.Peer, who pki.Peer) tlspolicy.Facts {
 	}
 }
 
-// Subscribed implements gateway.Observer: who asks for its posture or its
-// messages gets them.
+// Subscribed implements gateway.Observer: who asks for its posture, its
+// messages or updates gets them.
 func (h *hub) Subscribed(s *gateway.Session, filter string) {
 	switch filter {
 	case iothub.DeviceboundFilter(s.Device()):
 		h.messages.Wake(s.Device())
+		return
+	case iothub.UpdateFilter:
+		h.offer(s)
 		return
 	case iothub.PostureFilter:
 	default:

@@ -26,6 +26,7 @@ const reportEvery = time.Hour
 type shipments struct {
 	stream *stream.Stream
 	fleet  *fleet.Fleet
+	crash  func(identity.Device, []logs.Record) // told of all that is stored
 	log    *slog.Logger
 	wake   chan struct{}
 
@@ -41,8 +42,8 @@ type shipment struct {
 	reported time.Time
 }
 
-func newShipments(s *stream.Stream, f *fleet.Fleet, log *slog.Logger) *shipments {
-	return &shipments{stream: s, fleet: f, log: log, wake: make(chan struct{}, 1),
+func newShipments(s *stream.Stream, f *fleet.Fleet, crash func(identity.Device, []logs.Record), log *slog.Logger) *shipments {
+	return &shipments{stream: s, fleet: f, crash: crash, log: log, wake: make(chan struct{}, 1),
 		devices: map[identity.Device]*shipment{}, due: map[identity.Device]bool{}}
 }
 
@@ -52,6 +53,7 @@ func (s *shipments) AppendLogs(m iothub.Message, rs []logs.Record, done func(err
 	s.stream.Append(m, func(err error) {
 		if err == nil {
 			s.stored(device, rs, time.Now())
+			s.crash(device, rs)
 		}
 		done(err)
 	})

@@ -22,7 +22,7 @@ func numbered(seqs ...uint64) []logs.Record {
 }
 
 func TestShipmentsReportOnceAnHourUnlessRecordsAreMissing(t *testing.T) {
-	s := newShipments(nil, nil, slog.New(slog.DiscardHandler))
+	s := newShipments(nil, nil, func(identity.Device, []logs.Record) {}, slog.New(slog.DiscardHandler))
 	for _, step := range []struct {
 		at   time.Duration
 		seqs []uint64
@@ -49,7 +49,7 @@ func TestShipmentsReportOnceAnHourUnlessRecordsAreMissing(t *testing.T) {
 }
 
 func TestShipmentsKeepDevicesApart(t *testing.T) {
-	s := newShipments(nil, nil, slog.New(slog.DiscardHandler))
+	s := newShipments(nil, nil, func(identity.Device, []logs.Record) {}, slog.New(slog.DiscardHandler))
 	for i, d := range []identity.Device{"a", "b", "a"} {
 		s.stored(d, numbered(uint64(10*i+1)), start)
 	}

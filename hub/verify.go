@@ -39,15 +39,15 @@ func (a attesters) Attester(ctx context.Context, id identity.Device) (verifier.A
 
 // Report implements verifier.Reporter.
 func (a attesters) Report(ctx context.Context, id identity.Device, rows []measure.Row, facts appraise.Facts) error {
-	if _, err := a.fleet.Appraised(ctx, id, release(facts), facts.Running, rows); err != nil {
+	if _, err := a.fleet.Appraised(ctx, id, nameOf(facts), facts.Running, rows); err != nil {
 		return fmt.Errorf("report appraisal of %s: %w", id, err)
 	}
 	return nil
 }
 
-// release is name and version of the firmware that runs, as the Reference Value
+// nameOf is name and version of the firmware that runs, as the Reference Value
 // of its digest calls it.
-func release(f appraise.Facts) string {
+func nameOf(f appraise.Facts) string {
 	c, ok := f.Firmware()
 	if !ok {
 		return ""

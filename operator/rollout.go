@@ -59,7 +59,7 @@ type RolloutCounts struct {
 
 // StartRollout begins a rollout: of the groups' devices, or of some devices.
 type StartRollout struct {
-	Product release.Product   `json:"product" pattern:"^[a-z][a-z0-9-]{0,31}$" example:"pump"`
+	Product release.Product   `json:"product"`
 	Version mcuboot.Version   `json:"version"`
 	Groups  []identity.Group  `json:"groups,omitempty" maxItems:"64" doc:"all devices of these groups"`
 	Devices []identity.Device `json:"devices,omitempty" maxItems:"10000" doc:"these devices, in place of groups"`

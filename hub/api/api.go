@@ -115,6 +115,8 @@ type Config struct {
 	SessionHistory SessionHistory
 	Alerts         Alerts
 	Series         Series
+	Rollouts       Rollouts
+	Repository     Repository
 	Backup         func(ctx context.Context, by string, w io.Writer) error
 	Log            *slog.Logger
 
@@ -139,7 +141,7 @@ func New(cfg Config) http.Handler {
 	h := humago.New(mux, Describe(cfg.Version))
 	a.register(h)
 	a.describe(mux, h.OpenAPI())
-	return a.withHead(a.known(http.MaxBytesHandler(a.once(mux), maxBody)))
+	return a.withHead(a.known(bounded(a.once(mux))))
 }
 
 // Describe returns the API's OpenAPI configuration. Unknown members of bodies
@@ -156,6 +158,7 @@ func Describe(version string) huma.Config {
 	c.Components.Schemas.RegisterTypeAlias(deviceType, reflect.TypeFor[deviceID]())
 	c.Components.Schemas.RegisterTypeAlias(groupType, reflect.TypeFor[groupName]())
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[identity.Digest](), reflect.TypeFor[digest]())
+	aliasReleases(c.Components.Schemas)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		byCertificate: {Type: "mutualTLS", Description: "an operator certificate"},
 		"token":       {Type: "http", Scheme: "bearer", Description: "an API token"},
@@ -225,7 +228,7 @@ func (a *api) register(h huma.API) {
 	for _, part := range []func(huma.API){
 		a.registerMe, a.registerOverview, a.registerGroups, a.registerPolicies, a.registerCAs, a.registerDevices, a.registerPending,
 		a.registerReferences, a.registerTwins, a.registerMethods, a.registerMessages, a.registerEnrollments, a.registerEvents,
-		a.registerLedger, a.registerBackup, a.registerAlerts, a.registerSeries, a.registerAccounts, a.registerLogins, a.registerTokens,
+		a.registerLedger, a.registerBackup, a.registerAlerts, a.registerSeries, a.registerRollouts, a.registerReleases, a.registerAccounts, a.registerLogins, a.registerTokens,
 	} {
 		part(h)
 	}

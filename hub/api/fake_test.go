@@ -20,7 +20,9 @@ import (
 	"holdfast/identity"
 	"holdfast/iothub"
 	"holdfast/ledger"
+	"holdfast/mcuboot"
 	"holdfast/operator"
+	"holdfast/release"
 )
 
 // fleet is services that have things of two groups: pump-01 is of pumps, fan-01
@@ -293,6 +295,79 @@ func (f *fleet) CertifyAccount(_ context.Context, name, _ string) (string, error
 	return "pem", nil
 }
 
+// A rollout whose id begins with "fan" is of fans, one with "all" of both.
+func (f *fleet) Rollout(_ context.Context, id string) (operator.Rollout, error) {
+	groups := map[string][]identity.Group{"fan-x": {"fans"}, "all-x": {"fans", "pumps"}}[id]
+	if groups == nil {
+		groups = []identity.Group{"pumps"}
+	}
+	if id == "gone-x" {
+		return operator.Rollout{}, fault.New(fault.NotFound, "there is no rollout %q", id)
+	}
+	return operator.Rollout{ID: id, Groups: groups, ETag: "abc"}, nil
+}
+func (f *fleet) Rollouts(_ context.Context, q operator.RolloutQuery) ([]operator.Rollout, error) {
+	f.note("rollouts", string(q.Product), q.Stage)
+	return both(q.Groups, func(g identity.Group, _ identity.Device) operator.Rollout {
+		return operator.Rollout{Groups: []identity.Group{g}}
+	}), nil
+}
+func (f *fleet) Start(_ context.Context, by string, in operator.StartRollout) (operator.Rollout, error) {
+	f.note(by, "start", string(in.Product), in.Version.String())
+	return operator.Rollout{ETag: "abc"}, nil
+}
+
+// rollouts is fleet as the API asks it of rollouts.
+type rollouts struct{ *fleet }
+
+func (f rollouts) Act(_ context.Context, by, id, verb string, in operator.RolloutAct, etag string) (operator.Rollout, error) {
+	f.note(by, verb, id, in.Reason, etag)
+	return operator.Rollout{ID: id, ETag: "abd"}, nil
+}
+func (f rollouts) Devices(_ context.Context, id string, q operator.RolloutDeviceQuery) ([]operator.RolloutDevice, error) {
+	f.note("devices of", id, q.State, string(q.After))
+	return nil, nil
+}
+
+func (f *fleet) Describe(context.Context) (operator.Repository, error) {
+	f.note("repository")
+	return operator.Repository{}, nil
+}
+func (f *fleet) Metadata(context.Context) (operator.Metadata, error) {
+	f.note("metadata")
+	return operator.Metadata{Files: map[string][]byte{"1.root.json": []byte("{}")}}, nil
+}
+func (f *fleet) Publish(_ context.Context, by string, m operator.Metadata, mayRoot func() error) (operator.Repository, error) {
+	if m.Files["1.root.json"] != nil {
+		if err := mayRoot(); err != nil {
+			return operator.Repository{}, err
+		}
+	}
+	f.note(by, "publish", fmt.Sprint(len(m.Files)))
+	return operator.Repository{}, nil
+}
+func (f *fleet) HasBlob(_ context.Context, d identity.Digest) (int64, error) {
+	f.note("blob", d.String()[:4])
+	return 7, nil
+}
+func (f *fleet) PutBlob(_ context.Context, d identity.Digest, size int64, in io.Reader) error {
+	n, err := io.Copy(io.Discard, in)
+	f.note("put", d.String()[:4], fmt.Sprint(size, n))
+	return err
+}
+
+// catalogue is fleet as the API asks it of releases.
+type catalogue struct{ *fleet }
+
+func (f catalogue) List(_ context.Context, p release.Product) ([]operator.Release, error) {
+	f.note("releases", string(p))
+	return nil, nil
+}
+func (f catalogue) Release(_ context.Context, p release.Product, v mcuboot.Version) (operator.Release, error) {
+	f.note("release", string(p), v.String())
+	return operator.Release{}, nil
+}
+
 func (f *fleet) backUp(_ context.Context, by string, w io.Writer) error {
 	f.note(by, "back up")
 	_, err := io.WriteString(w, "an archive")
@@ -310,7 +385,7 @@ func newPlane() *plane {
 	p := &plane{fleet: &fleet{block: make(chan operator.Event)}}
 	p.handler = api.New(api.Config{Version: "1", Hub: p.hub,
 		Groups: p, CAs: p, Devices: p, Arrivals: p, References: p, Twins: p, Methods: p, Messages: p, Enrollments: p, Events: p, Ledger: p,
-		Accounts: p, Logins: p, Tokens: p, Certifier: p, Overview: p, History: p, SessionHistory: p, Alerts: p, Series: p, Backup: p.backUp,
+		Accounts: p, Logins: p, Tokens: p, Certifier: p, Overview: p, History: p, SessionHistory: p, Alerts: p, Series: p, Rollouts: rollouts{p.fleet}, Repository: catalogue{p.fleet}, Backup: p.backUp,
 		Log: slog.New(slog.NewTextHandler(&p.log, nil))})
 	return p
 }

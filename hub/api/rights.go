@@ -77,6 +77,25 @@ func Rights() map[string]operator.Right {
 		"list-messages":  sees,
 		"purge-messages": acts,
 
+		// What devices install, release keys have signed; a rollout changes very much at
+		// once all the same. To stop one has to be easy.
+		"list-rollouts":        sees,
+		"show-rollout":         sees,
+		"list-rollout-devices": sees,
+		"start-rollout":        dangerous(acts),
+		"act-on-rollout":       acts,
+
+		// What is published, release keys have signed; that the first root is theirs, an
+		// administrator says.
+		"show-repository":       seesAll,
+		"show-metadata":         seesAll,
+		"publish-metadata":      dangerous(actsOnAll),
+		"publish-metadata:root": dangerous(rulesAll),
+		"show-blob":             seesAll,
+		"put-blob":              actsOnAll,
+		"list-releases":         sees,
+		"show-release":          sees,
+
 		"list-enrollments":         sees,
 		"show-enrollment":          sees,
 		"add-enrollment":           acts,
@@ -140,7 +159,7 @@ func describeRight(o *huma.Operation, rights map[string]operator.Right) {
 	if r.StepUp {
 		text = append(text, "Dangerous: takes a proof of who asks that is no older than "+operator.StepUpFor.String()+".")
 	}
-	for _, kind := range []string{"group", "endorsement"} {
+	for _, kind := range []string{"group", "endorsement", "root"} {
 		if more, ok := rights[o.OperationID+":"+kind]; ok {
 			text = append(text, fmt.Sprintf("Of kind %s: takes the role %s, for all groups%s.", kind, more.Role, map[bool]string{true: ", and a fresh proof"}[more.StepUp]))
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"holdfast/identity"
 	"holdfast/ledger"
@@ -116,6 +117,42 @@ func TestTwinsHaveVersions(t *testing.T) {
 	}
 	if rec := p.as(ops(), "PUT", "/v1/devices/pump-01/twin", `{"tags":{}}`, "If-Match", "abc"); rec.Code != 400 || len(p.took()) != 0 {
 		t.Errorf("without quotes: %d", rec.Code)
+	}
+}
+
+func TestRolloutsHaveVersions(t *testing.T) {
+	p := newPlane()
+	if tag := p.as(ops(), "GET", "/v1/rollouts/pump-x", "").Header().Get("ETag"); tag != `"abc"` {
+		t.Errorf("ETag %q", tag)
+	}
+	for match, want := range map[string]string{"": "ops pause pump-x  ", "*": "ops pause pump-x  *", `"abc"`: "ops pause pump-x  abc"} {
+		rec := p.as(ops(), "POST", "/v1/rollouts/pump-x/pause", `{}`, "If-Match", match)
+		if asked := p.took(); rec.Code != 200 || len(asked) != 1 || asked[0] != want || rec.Header().Get("ETag") != `"abd"` {
+			t.Errorf("%q: %d, asked %q", match, rec.Code, asked)
+		}
+	}
+	if rec := p.as(ops(), "POST", "/v1/rollouts/pump-x/pause", `{}`, "If-Match", "abc"); rec.Code != 400 || len(p.took()) != 0 {
+		t.Errorf("without quotes: %d", rec.Code)
+	}
+}
+
+// A rollout is there for who is for all of its groups.
+func TestAnotherGroupsRolloutIsNotThere(t *testing.T) {
+	p, who := newPlane(), operator.Principal{Name: "ada", Role: operator.RoleOperator, Groups: []identity.Group{"pumps"}, Via: operator.ViaPasskey, Proved: time.Now()}
+	for _, id := range []string{"fan-x", "all-x", "gone-x", "pump-x"} {
+		for _, r := range []struct{ method, path, body string }{{"GET", "", ""}, {"GET", "/devices", ""}, {"POST", "/halt", "{}"}, {"POST", "/retry", "{}"}} {
+			rec := p.as(who, r.method, "/v1/rollouts/"+id+r.path, r.body)
+			mine := id == "pump-x"
+			if asked := p.took(); (rec.Code == 200) != mine || !mine && (rec.Code != 404 || len(asked) != 0 || !strings.Contains(rec.Body.String(), "there is no rollout")) {
+				t.Errorf("%s %s%s: %d %s, asked %q", r.method, id, r.path, rec.Code, rec.Body, asked)
+			}
+		}
+	}
+	for body, status := range map[string]int{`"groups":["pumps"]`: 200, `"groups":["pumps","fans"]`: 404, `"devices":["pump-01"]`: 200, `"devices":["pump-01","fan-01"]`: 404, `"devices":["gone"]`: 404} {
+		rec := p.as(who, "POST", "/v1/rollouts", `{"product":"pump","version":"1.4.0","soak_seconds":0,"halt_on_percent":2,`+body+`}`)
+		if asked := p.took(); rec.Code != status || (len(asked) == 1) != (status == 200) {
+			t.Errorf("%s: %d %s, asked %q", body, rec.Code, rec.Body, asked)
+		}
 	}
 }
 

@@ -107,7 +107,7 @@ type Requests interface {
 	// ctx ends with the session or after RequestTimeout.
 	//
 	// A session's requests of one kind are answered one after the other, in
-	// their order: attestation; twin; credentials; registration. Beyond a
+	// their order: attestation; twin; credentials; registration; reports of updates. Beyond a
 	// number of them that wait, requests are refused without asking.
 	Answer(ctx context.Context, s *Session, t iothub.Request, payload []byte) (iothub.Topic, []byte, error)
 }

@@ -19,10 +19,11 @@ const (
 	twinLine
 	credentialLine
 	registerLine
+	updateLine
 	lines
 )
 
-var lineDepth = [lines]int{attestLine: 1, twinLine: 16, credentialLine: 2, registerLine: 4}
+var lineDepth = [lines]int{attestLine: 1, twinLine: 16, credentialLine: 2, registerLine: 4, updateLine: 16}
 
 func lineOf(t iothub.Request) line {
 	switch t.(type) {
@@ -32,6 +33,8 @@ func lineOf(t iothub.Request) line {
 		return twinLine
 	case iothub.IssueCertificate:
 		return credentialLine
+	case iothub.UpdateProgress:
+		return updateLine
 	}
 	return registerLine
 }
@@ -120,7 +123,8 @@ func (s *Session) reply(j job, topic iothub.Topic, body []byte, err error) {
 // failure tells a device of an error in the form that the topic has for it.
 func (s *Session) failure(t iothub.Request, err error) (iothub.Topic, []byte) {
 	log := s.g.log.With(slog.String("device", string(s.device)), slog.String("topic", t.String()))
-	if _, ok := t.(iothub.Attest); ok {
+	switch t.(type) {
+	case iothub.Attest, iothub.UpdateProgress: // ours, not Azure's
 		status, body := httpfault.Encode(log, err)
 		return t.Result(status), body
 	}

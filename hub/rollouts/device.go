@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/appraise"
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/release"
@@ -160,6 +161,23 @@ func (s *Service) Progress(ctx context.Context, id identity.Device, payload []by
 		s.again()
 	}
 	return err
+}
+
+// Offered returns what a rollout offers a device now, if one does.
+func (s *Service) Offered(ctx context.Context, id identity.Device) (appraise.Offered, bool, error) {
+	if len(s.snapshot()) == 0 {
+		return appraise.Offered{}, false, nil
+	}
+	rows, err := s.cfg.Store.Of(ctx, id)
+	if err != nil {
+		return appraise.Offered{}, false, err
+	}
+	_, o := s.wanted(rows)
+	i := slices.IndexFunc(rows, func(d rollout.Device) bool { return d.Rollout == o.Rollout })
+	if o.Rollout == "" || i < 0 {
+		return appraise.Offered{}, false, nil
+	}
+	return appraise.Offered{Product: o.Product, Version: o.Version, Since: rows[i].Offered}, true, nil
 }
 
 // maxCrashes bounds how many devices' crashes wait to be taken in.

@@ -486,7 +486,7 @@ func TestWhoCannotIsExcluded(t *testing.T) {
 // A hub that is killed anywhere goes on where it stood.
 func TestARolloutSurvivesTheHub(t *testing.T) {
 	w := newWorld(t)
-	w.add("pumps", 600)
+	w.add("pumps", 300)
 	id := w.start(v14).ID
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -521,7 +521,7 @@ func TestARolloutSurvivesTheHub(t *testing.T) {
 		}
 		w.later(6 * time.Minute)
 		if r := w.show(id); r.Stage == "finished" {
-			if r.Counts.Done != 600 {
+			if r.Counts.Done != 300 {
 				t.Errorf("%+v", r)
 			}
 			break

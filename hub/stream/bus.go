@@ -24,6 +24,7 @@ const (
 	VerbPosture    = "posture"    // publish the body (a posture.Report) to the device
 	VerbDesired    = "desired"    // tell the device of changed desired properties
 	VerbMethod     = "method"     // call a method; what the device answers comes by Send
+	VerbUpdate     = "update"     // publish the body (an offer) to the device
 	VerbMessages   = "messages"   // messages wait for the device: deliver them
 )
 
