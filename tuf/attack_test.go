@@ -18,9 +18,9 @@ import (
 
 // An attacker without any key.
 func TestArbitrarySoftware(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.opened(t)
-	stranger := newRepo(t) // keys of nobody we know
+	stranger := strange() // keys of nobody we know
 
 	for name, attempt := range map[string]func() error{
 		"root": func() error {
@@ -62,7 +62,7 @@ func TestArbitrarySoftware(t *testing.T) {
 
 // An older file instead of a newer one.
 func TestRollbackOfTimestamp(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	old := r.copy()
 	r.bump()
 	trust := r.opened(t)
@@ -78,7 +78,7 @@ func TestRollbackOfTimestamp(t *testing.T) {
 }
 
 func TestRollbackOfSnapshot(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	old := r.copy()
 	r.bump()
 	trust := r.opened(t)
@@ -93,7 +93,7 @@ func TestRollbackOfSnapshot(t *testing.T) {
 func TestRollbackOfTargetsAndProducts(t *testing.T) {
 	for _, role := range []string{"targets", "pump"} {
 		t.Run(role, func(t *testing.T) {
-			r := newRepo(t)
+			r := newRepo()
 			old := r.copy()
 			r.bump()
 			trust := r.opened(t)
@@ -109,7 +109,7 @@ func TestRollbackOfTargetsAndProducts(t *testing.T) {
 }
 
 func TestRollbackByLeavingOut(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.opened(t)
 	delete(r.snapshot.Signed.Meta, "pump.json")
 	r.snapshot.Signed.Version, r.timestamp.Signed.Version = 2, 2
@@ -118,7 +118,7 @@ func TestRollbackByLeavingOut(t *testing.T) {
 }
 
 func TestRollbackOfRoot(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.opened(t)
 	unchanged(t, trust, func() {
 		refused(t, trust.UpdateRoot(r.files["1.root.json"]), release.Rollback, "root 1", "version 2 follows")
@@ -128,13 +128,13 @@ func TestRollbackOfRoot(t *testing.T) {
 // The same version with other content: the hub says different things to
 // different devices.
 func TestRollbackBySecondFileOfOneVersion(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.opened(t)
 	r.timestamp.Signed.Expires = r.timestamp.Signed.Expires.Add(time.Hour)
 	unchanged(t, trust, func() {
 		refused(t, trust.UpdateTimestamp(signed(r.timestamp, r.online), known), release.MixAndMatch, "timestamp 1", "another one")
 	})
-	r = newRepo(t)
+	r = newRepo()
 	trust = r.opened(t)
 	r.addRelease("pump", "1.5.0")
 	r.putProduct("pump", r.release()...)
@@ -145,7 +145,7 @@ func TestRollbackBySecondFileOfOneVersion(t *testing.T) {
 
 // One more signature on what is held already is no attack.
 func TestMoreSignaturesAreTaken(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.opened(t)
 	r.putProduct("pump", append(r.release(), r.keys[1], r.post[1])...)
 	r.snapshot.Signed.Version, r.timestamp.Signed.Version = 2, 2
@@ -160,7 +160,7 @@ func TestMoreSignaturesAreTaken(t *testing.T) {
 
 // The hub, or who stands before it, keeps showing what was valid once.
 func TestIndefiniteFreeze(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.opened(t)
 	for after, role := range map[time.Duration]string{
 		24 * time.Hour:       "timestamp 1",
@@ -192,7 +192,7 @@ func TestIndefiniteFreezeOfEachRole(t *testing.T) {
 		"pump":      func(r *repo) { r.products["pump"].Signed.Expires = past },
 	} {
 		t.Run(role, func(t *testing.T) {
-			r := newRepo(t)
+			r := newRepo()
 			expire(r)
 			r.publish()
 			trust := r.open(t)
@@ -206,7 +206,7 @@ func TestIndefiniteFreezeOfEachRole(t *testing.T) {
 
 // A file that must be there is not.
 func TestIndefiniteFreezeByKeepingBack(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	for _, name := range []string{"timestamp.json", "1.snapshot.json", "1.targets.json", "1.pump.json"} {
 		files := r.copy()
 		delete(files, name)
@@ -244,7 +244,7 @@ func TestFastForward(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRepo(t)
+			r := newRepo()
 			trust := r.opened(t)
 			forward(r)
 			r.publishTimestamp()
@@ -252,7 +252,7 @@ func TestFastForward(t *testing.T) {
 		})
 	}
 	t.Run("root", func(t *testing.T) {
-		r := newRepo(t)
+		r := newRepo()
 		trust := r.opened(t)
 		r.root.Signed.Version = 3
 		refused(t, trust.UpdateRoot(r.publishRoot()), release.FastForward, "root 3", "version 2 follows")
@@ -262,7 +262,7 @@ func TestFastForward(t *testing.T) {
 // Within the limit a thief of the hub's key can still push versions ahead: a new
 // root with another key makes them be forgotten (section 5.3.11).
 func TestFastForwardRecovery(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.opened(t)
 	far := tuf.DefaultLimits().Version
 	r.snapshot.Signed.Version, r.timestamp.Signed.Version = far, far
@@ -279,7 +279,7 @@ func TestFastForwardRecovery(t *testing.T) {
 	refused(t, refresh(trust, r.files, known), release.Rollback)
 
 	// With a new key all of it is, also after a restart in between.
-	r.online = newEd25519(t)
+	r.online = newEd25519()
 	r.root.Signed.Version = 2
 	r.setRootKeys()
 	r.publishRoot()
@@ -304,11 +304,11 @@ func TestFastForwardRecovery(t *testing.T) {
 
 // Recovery forgets what the hub said, not what the releasers signed.
 func TestFastForwardRecoveryIsNoRollback(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	old := r.copy()
 	r.bump()
 	trust := r.opened(t)
-	r.online = newEd25519(t)
+	r.online = newEd25519()
 	r.root.Signed.Version = 2
 	r.setRootKeys()
 	r.publishRoot()
@@ -319,7 +319,7 @@ func TestFastForwardRecoveryIsNoRollback(t *testing.T) {
 
 // Files that never were together.
 func TestMixAndMatch(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	old := r.copy()
 	r.addRelease("pump", "1.5.0")
 	r.bump()
@@ -370,7 +370,7 @@ func TestWrongProduct(t *testing.T) {
 		"another product's role":  {func(r *repo) { r.products["pump"].Signed.Targets = r.products["valve"].Signed.Targets }, "want pump/pump-VERSION.img"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRepo(t)
+			r := newRepo()
 			c.spoil(r)
 			r.publish()
 			trust := r.open(t)
@@ -381,10 +381,10 @@ func TestWrongProduct(t *testing.T) {
 		})
 	}
 	// A product's keys sign for that product and no other.
-	r := newRepo(t)
+	r := newRepo()
 	d := r.targets.Signed.Delegations
-	own := newEd25519(t)
-	post := newMLDSA(t)
+	own := newEd25519()
+	post := newMLDSA()
 	d.Keys[id(own)] = own.key
 	d.Roles[1].KeyIDs, d.Roles[1].Threshold = []string{id(own)}, 1
 	x := r.mldsa("pump", "valve")
@@ -404,7 +404,7 @@ func TestWrongProduct(t *testing.T) {
 
 // More bytes than were announced.
 func TestEndlessData(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	l := tuf.DefaultLimits()
 	endless := make([]byte, l.RootBytes+1)
 	trust := r.opened(t)
@@ -433,7 +433,7 @@ func TestEndlessData(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r = newRepo(t)
+	r = newRepo()
 	r.products["pump"].Signed.Targets["pump/pump-1.4.0.img"].Length = release.MaxImage + 1
 	r.publish()
 	refused(t, refresh(r.open(t), r.files, known), release.EndlessData, "pump 1", "pump/pump-1.4.0.img")
@@ -463,11 +463,11 @@ func keysets(r *repo) map[string]struct {
 }
 
 func TestKeysStolenBelowThreshold(t *testing.T) {
-	names := slices.Sorted(maps.Keys(keysets(newRepo(t))))
+	names := slices.Sorted(maps.Keys(keysets(newRepo())))
 	for _, role := range []string{"root", "targets", "pump"} {
 		for _, name := range names {
 			t.Run(role+" "+name, func(t *testing.T) {
-				r := newRepo(t)
+				r := newRepo()
 				trust := r.opened(t)
 				set := keysets(r)[name]
 				r.root.Signed.Version, r.targets.Signed.Version, r.products["pump"].Signed.Version = 2, 2, 2
@@ -492,10 +492,10 @@ func TestKeysStolenBelowThreshold(t *testing.T) {
 
 // The two thresholds of a root are those of the old root and of the new one.
 func TestKeysStolenBelowThresholdOfOldOrNewRoot(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	oldKeys, oldPost := r.keys, r.post
 	trust := r.opened(t)
-	r.keys = []signer{newEd25519(t), newEd25519(t), newECDSA(t)}
+	r.keys = []signer{newEd25519(), newEd25519(), newECDSA()}
 	r.root.Signed.Version = 2
 	r.setRootKeys()
 	halfNew := []any{r.keys[0], r.keys[1], oldKeys[0], oldKeys[1], oldPost[0], oldPost[1]}
@@ -503,10 +503,10 @@ func TestKeysStolenBelowThresholdOfOldOrNewRoot(t *testing.T) {
 		t.Fatalf("new classical keys: %v", err)
 	}
 
-	r = newRepo(t)
+	r = newRepo()
 	oldKeys, oldPost = r.keys, r.post
-	r.keys = []signer{newEd25519(t), newEd25519(t), newECDSA(t)}
-	r.post = []*mldsa.PrivateKey{newMLDSA(t), newMLDSA(t), newMLDSA(t)}
+	r.keys = []signer{newEd25519(), newEd25519(), newECDSA()}
+	r.post = []*mldsa.PrivateKey{newMLDSA(), newMLDSA(), newMLDSA()}
 	trust = r.opened(t)
 	r.root.Signed.Version = 2
 	r.setRootKeys()
@@ -583,7 +583,7 @@ func TestMaliciousHub(t *testing.T) {
 		}, release.MalformedMetadata},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRepo(t)
+			r := newRepo()
 			trust := fresh(r)
 			c.attempt(r)
 			if name != "timestamp as snapshot" {
@@ -596,7 +596,7 @@ func TestMaliciousHub(t *testing.T) {
 		})
 	}
 	t.Run("a root whose release keys are the hub's", func(t *testing.T) {
-		r := newRepo(t)
+		r := newRepo()
 		r.keys[0] = r.online
 		r.setRootKeys()
 		_, err := tuf.NewTrust(r.publishRoot(), tuf.DefaultLimits())
@@ -607,7 +607,7 @@ func TestMaliciousHub(t *testing.T) {
 // A clock that is not known cannot judge expiry; one that was set back is not
 // known.
 func TestExpiredMetadataWrongClock(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	built := now.AddDate(0, -1, 0)
 	for name, at := range map[string]tuf.Clock{
 		"never set":                 {},

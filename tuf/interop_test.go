@@ -58,145 +58,145 @@ func (r *repo) next() {
 // "keys" leave the ML-DSA half in order: what go-tuf says of the classical half is
 // what this package says of the whole.
 var changes = map[string]struct {
-	change func(testing.TB, *repo)
+	change func(*repo)
 	taken  bool
 }{
-	"nothing":          {func(testing.TB, *repo) {}, true},
-	"everything newer": {func(_ testing.TB, r *repo) { r.bump() }, true},
-	"a release more":   {func(_ testing.TB, r *repo) { r.addRelease("pump", "1.5.0"); r.bump() }, true},
-	"timestamp alone":  {func(_ testing.TB, r *repo) { r.timestamp.Signed.Version++; r.publishTimestamp() }, true},
-	"versions that leap": {func(_ testing.TB, r *repo) {
+	"nothing":          {func(*repo) {}, true},
+	"everything newer": {func(r *repo) { r.bump() }, true},
+	"a release more":   {func(r *repo) { r.addRelease("pump", "1.5.0"); r.bump() }, true},
+	"timestamp alone":  {func(r *repo) { r.timestamp.Signed.Version++; r.publishTimestamp() }, true},
+	"versions that leap": {func(r *repo) {
 		r.products["pump"].Signed.Version, r.targets.Signed.Version = 70, 80
 		r.snapshot.Signed.Version, r.timestamp.Signed.Version = 90, 100
 		r.publish()
 	}, true},
-	"roots": {func(_ testing.TB, r *repo) {
+	"roots": {func(r *repo) {
 		for range 3 {
 			r.root.Signed.Version++
 			r.publishRoot()
 		}
 	}, true},
-	"hub's key replaced": {func(t testing.TB, r *repo) {
-		r.online = newEd25519(t)
+	"hub's key replaced": {func(r *repo) {
+		r.online = newEd25519()
 		r.root.Signed.Version = 2
 		r.setRootKeys()
 		r.publishRoot()
 		r.publish()
 	}, true},
-	"hub's key replaced, targets too": {func(t testing.TB, r *repo) {
-		r.online = newEd25519(t)
+	"hub's key replaced, targets too": {func(r *repo) {
+		r.online = newEd25519()
 		r.root.Signed.Version = 2
 		r.setRootKeys()
 		r.publishRoot()
 		r.bump()
 	}, true},
-	"more signatures": {func(_ testing.TB, r *repo) {
+	"more signatures": {func(r *repo) {
 		r.next()
 		r.putProduct("pump", append(r.release(), r.keys[1])...)
 		r.publishSnapshot()
 	}, true},
-	"root left out": {func(_ testing.TB, r *repo) {
+	"root left out": {func(r *repo) {
 		r.root.Signed.Version = 3
 		r.files["2.root.json"] = r.publishRoot()
 	}, false},
-	"root below the threshold": {func(_ testing.TB, r *repo) {
+	"root below the threshold": {func(r *repo) {
 		r.root.Signed.Version = 2
 		r.files["2.root.json"] = signed(r.root, r.keys[0], r.post[0], r.post[1])
 	}, false},
-	"root of new keys alone": {func(t testing.TB, r *repo) {
-		r.keys = []signer{newEd25519(t), newEd25519(t), newEd25519(t)}
+	"root of new keys alone": {func(r *repo) {
+		r.keys = []signer{newEd25519(), newEd25519(), newEd25519()}
 		r.root.Signed.Version = 2
 		r.setRootKeys()
 		r.publishRoot()
 	}, false},
-	"root expired": {func(_ testing.TB, r *repo) {
+	"root expired": {func(r *repo) {
 		r.root.Signed.Version, r.root.Signed.Expires = 2, now.Add(-time.Second)
 		r.publishRoot()
 	}, false},
-	"timestamp older": {func(_ testing.TB, r *repo) {
+	"timestamp older": {func(r *repo) {
 		r.timestamp.Signed.Version = 0
 		r.publishTimestamp()
 	}, false},
-	"timestamp expired": {func(_ testing.TB, r *repo) {
+	"timestamp expired": {func(r *repo) {
 		r.timestamp.Signed.Version, r.timestamp.Signed.Expires = 5, now.Add(-time.Second)
 		r.publishTimestamp()
 	}, false},
-	"timestamp by a stranger": {func(t testing.TB, r *repo) {
+	"timestamp by a stranger": {func(r *repo) {
 		r.timestamp.Signed.Version = 5
-		r.files["timestamp.json"] = signed(r.timestamp, newEd25519(t))
+		r.files["timestamp.json"] = signed(r.timestamp, newEd25519())
 	}, false},
-	"snapshot older": {func(_ testing.TB, r *repo) {
+	"snapshot older": {func(r *repo) {
 		r.bump()
 		r.snapshot.Signed.Version, r.timestamp.Signed.Version = 0, 9
 		r.timestamp.Signed.Meta["snapshot.json"].Version = 0
 		r.publishTimestamp()
 	}, false},
-	"snapshot expired": {func(_ testing.TB, r *repo) {
+	"snapshot expired": {func(r *repo) {
 		r.snapshot.Signed.Expires = now.Add(-time.Second)
 		r.bump()
 	}, false},
-	"snapshot by releasers": {func(_ testing.TB, r *repo) {
+	"snapshot by releasers": {func(r *repo) {
 		r.next()
 		b := signed(r.snapshot, r.keys[0], r.keys[1], r.keys[2])
 		r.files["2.snapshot.json"] = b
 		r.timestamp.Signed.Meta["snapshot.json"] = listing(2, b)
 		r.publishTimestamp()
 	}, false},
-	"snapshot of other bytes": {func(_ testing.TB, r *repo) {
+	"snapshot of other bytes": {func(r *repo) {
 		r.bump()
 		r.files["2.snapshot.json"] = append(slices.Clone(r.files["2.snapshot.json"]), '\n')
 	}, false},
-	"snapshot without a product": {func(_ testing.TB, r *repo) {
+	"snapshot without a product": {func(r *repo) {
 		r.next()
 		delete(r.snapshot.Signed.Meta, "valve.json")
 		r.publishSnapshot()
 	}, false},
-	"targets older": {func(_ testing.TB, r *repo) {
+	"targets older": {func(r *repo) {
 		r.next()
 		r.snapshot.Signed.Meta["targets.json"].Version = 0
 		r.publishSnapshot()
 	}, false},
-	"targets expired": {func(_ testing.TB, r *repo) {
+	"targets expired": {func(r *repo) {
 		r.targets.Signed.Expires = now.Add(-time.Second)
 		r.bump()
 	}, false},
-	"targets below the threshold": {func(_ testing.TB, r *repo) {
+	"targets below the threshold": {func(r *repo) {
 		r.next()
 		r.targets.Signed.Version = 2
 		r.putTargets(r.keys[1], r.post[0], r.post[1])
 		r.publishSnapshot()
 	}, false},
-	"targets of another version": {func(_ testing.TB, r *repo) {
+	"targets of another version": {func(r *repo) {
 		r.next()
 		r.targets.Signed.Version = 3
 		r.put("targets", 2, signed(r.targets, r.release()...))
 		r.publishSnapshot()
 	}, false},
-	"product expired": {func(_ testing.TB, r *repo) {
+	"product expired": {func(r *repo) {
 		r.products["pump"].Signed.Expires = now.Add(-time.Second)
 		r.bump()
 	}, false},
-	"product below the threshold": {func(_ testing.TB, r *repo) {
+	"product below the threshold": {func(r *repo) {
 		r.next()
 		r.products["pump"].Signed.Version = 2
 		r.putProduct("pump", r.keys[2], r.post[0], r.post[1])
 		r.publishSnapshot()
 	}, false},
-	"product by the hub": {func(_ testing.TB, r *repo) {
+	"product by the hub": {func(r *repo) {
 		r.next()
 		r.products["pump"].Signed.Version = 2
 		r.putProduct("pump", r.online, r.post[0], r.post[1])
 		r.publishSnapshot()
 	}, false},
-	"product kept back": {func(_ testing.TB, r *repo) {
+	"product kept back": {func(r *repo) {
 		r.bump()
 		delete(r.files, "2.pump.json")
 	}, false},
-	"product of other bytes": {func(_ testing.TB, r *repo) {
+	"product of other bytes": {func(r *repo) {
 		r.bump()
 		r.files["2.pump.json"] = r.files["1.pump.json"]
 	}, false},
-	"no longer delegated": {func(_ testing.TB, r *repo) {
+	"no longer delegated": {func(r *repo) {
 		r.delegate("valve")
 		r.bump()
 	}, false},
@@ -207,13 +207,13 @@ func TestInteropWithGoTUFUpdater(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(changes)) {
 		c := changes[name]
 		t.Run(name, func(t *testing.T) {
-			r := newRepo(t)
+			r := newRepo()
 			root, dir := r.files["1.root.json"], t.TempDir()
 			trust := r.opened(t)
 			if err := goTUF(t, dir, root, r.files); err != nil {
 				t.Fatalf("go-tuf refuses the first state: %v", err)
 			}
-			c.change(t, r)
+			c.change(r)
 			theirs := goTUF(t, dir, root, r.files)
 			ours := refresh(trust, r.files, known)
 			if ours == nil {

@@ -97,7 +97,7 @@ func TestMalformedFiles(t *testing.T) {
 		"ML-DSA field of another kind": {"targets", `"` + tuf.MLDSAField + `":{`, `"` + tuf.MLDSAField + `":{"x":1,`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRepo(t)
+			r := newRepo()
 			trust, err := deliver(t, r, c.role, func(text string) string {
 				if !strings.Contains(text, c.old) {
 					t.Fatalf("no %s in %.1000s", c.old, text)
@@ -158,7 +158,7 @@ func deliver(t *testing.T, r *repo, role string, change func(string) string) (*t
 
 // What stands around the signed part.
 func TestMalformedEnvelopes(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	good := string(r.files["timestamp.json"])
 	sig := string(must(json.Marshal(r.timestamp.Signatures[0])))
 	many := make([]string, 65)
@@ -258,7 +258,7 @@ func TestMalformedKeys(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRepo(t)
+			r := newRepo()
 			spoil(r)
 			_, err := tuf.NewTrust(r.publishRoot(), tuf.DefaultLimits())
 			refused(t, err, release.MalformedMetadata, "root 1")
@@ -269,7 +269,7 @@ func TestMalformedKeys(t *testing.T) {
 // One key under two names is one signature: go-tuf's two names for P-256 give one
 // key two ids.
 func TestOneKeyUnderTwoNamesCountsOnce(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	again := signer{r.keys[2].Signer, &metadata.Key{Type: metadata.KeyTypeECDSA_SHA2_P256_COMPAT, Scheme: metadata.KeySchemeECDSA_SHA2_P256, Value: r.keys[2].key.Value}}
 	if id(again) == id(r.keys[2]) {
 		t.Fatal("the names give one id")
@@ -282,7 +282,7 @@ func TestOneKeyUnderTwoNamesCountsOnce(t *testing.T) {
 }
 
 func TestLimitsOfProductsAndReleases(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	l := tuf.DefaultLimits()
 	l.Releases = 1
 	r.addRelease("pump", "1.5.0")
@@ -301,7 +301,7 @@ func TestLimitsOfProductsAndReleases(t *testing.T) {
 }
 
 func TestProductDelegatedTwice(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	d := r.targets.Signed.Delegations
 	d.Roles = append(d.Roles, d.Roles[0])
 	r.publish()
@@ -309,7 +309,7 @@ func TestProductDelegatedTwice(t *testing.T) {
 }
 
 func TestFullRepositoryFitsTheLimits(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	for i := range tuf.DefaultLimits().Releases - 1 {
 		r.addRelease("pump", fmt.Sprintf("2.%d.%d", i/100, i%100))
 	}

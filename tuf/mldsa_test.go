@@ -14,7 +14,7 @@ import (
 )
 
 func TestVerifyMLDSA(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	x := r.mldsa("pump")
 	message := []byte("canonical bytes")
 	sigs := func(keys ...any) []metadata.Signature {
@@ -34,13 +34,13 @@ func TestVerifyMLDSA(t *testing.T) {
 		want release.Attack
 	}{
 		"two":                {"pump", sigs(r.post[2], r.post[0]), ""},
-		"three and others":   {"pump", append(sigs(r.post[0], r.post[1], r.post[2], r.keys[0], newMLDSA(t)), bad...), ""},
+		"three and others":   {"pump", append(sigs(r.post[0], r.post[1], r.post[2], r.keys[0], newMLDSA()), bad...), ""},
 		"one":                {"pump", sigs(r.post[0]), release.KeyCompromise},
 		"one, twice":         {"pump", sigs(r.post[0], r.post[0]), release.KeyCompromise},
 		"one and a bad one":  {"pump", append(sigs(r.post[0]), bad...), release.KeyCompromise},
 		"one under two ids":  {"pump", append(sigs(r.post[1]), swapped...), release.KeyCompromise},
 		"classical ones":     {"pump", sigs(r.keys[0], r.keys[1]), release.ArbitrarySoftware},
-		"strangers":          {"pump", sigs(newMLDSA(t), newMLDSA(t)), release.ArbitrarySoftware},
+		"strangers":          {"pump", sigs(newMLDSA(), newMLDSA()), release.ArbitrarySoftware},
 		"none":               {"pump", nil, release.ArbitrarySoftware},
 		"of an unknown role": {"valve", sigs(r.post[0], r.post[1]), release.ArbitrarySoftware},
 	} {
@@ -58,7 +58,7 @@ func TestVerifyMLDSA(t *testing.T) {
 }
 
 func TestSignMLDSA(t *testing.T) {
-	key := newMLDSA(t)
+	key := newMLDSA()
 	a, b := must(tuf.SignMLDSA(key, []byte("x"))), must(tuf.SignMLDSA(key, []byte("x")))
 	if !bytes.Equal(a.Signature, b.Signature) {
 		t.Error("the same key and bytes give two signatures")
@@ -70,7 +70,7 @@ func TestSignMLDSA(t *testing.T) {
 }
 
 func TestMLDSAFieldSurvivesJSON(t *testing.T) {
-	want := newRepo(t).mldsa(tuf.Root, tuf.Targets)
+	want := newRepo().mldsa(tuf.Root, tuf.Targets)
 	var fields map[string]any
 	if err := json.Unmarshal(must(json.Marshal(map[string]any{tuf.MLDSAField: want})), &fields); err != nil {
 		t.Fatal(err)

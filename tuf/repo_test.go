@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,41 +36,16 @@ type signer struct {
 	key *metadata.Key
 }
 
-func newSigner(t testing.TB, s crypto.Signer) signer {
-	t.Helper()
-	key, err := metadata.KeyFromPublicKey(s.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer{s, key}
-}
+func newSigner(s crypto.Signer) signer { return signer{s, must(metadata.KeyFromPublicKey(s.Public()))} }
 
-func newEd25519(t testing.TB) signer {
-	t.Helper()
+func newEd25519() signer {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newSigner(t, key)
+	return newSigner(must(key, err))
 }
 
-func newECDSA(t testing.TB) signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newSigner(t, key)
-}
+func newECDSA() signer { return newSigner(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))) }
 
-func newMLDSA(t testing.TB) *mldsa.PrivateKey {
-	t.Helper()
-	key, err := mldsa.GenerateKey(mldsa.MLDSA65())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
+func newMLDSA() *mldsa.PrivateKey { return must(mldsa.GenerateKey(mldsa.MLDSA65())) }
 
 func must[T any](v T, err error) T {
 	if err != nil {
@@ -93,9 +69,8 @@ func id(key any) string {
 func sign(key any, message []byte) metadata.Signature {
 	switch k := key.(type) {
 	case signer:
-		if pub, ok := k.Public().(*ecdsa.PublicKey); ok {
+		if _, ok := k.Public().(*ecdsa.PublicKey); ok {
 			sum := sha256.Sum256(message)
-			_ = pub
 			return metadata.Signature{KeyID: id(k), Signature: must(k.Sign(rand.Reader, sum[:], crypto.SHA256))}
 		}
 		return metadata.Signature{KeyID: id(k), Signature: must(k.Sign(rand.Reader, message, crypto.Hash(0)))}
@@ -132,12 +107,12 @@ type repo struct {
 // release is what the two releasers sign with.
 func (r *repo) release() []any { return []any{r.keys[0], r.post[0], r.keys[2], r.post[2]} }
 
-func newRepo(t testing.TB) *repo {
-	t.Helper()
+// strange returns a repository with keys of its own.
+func strange() *repo {
 	r := &repo{
-		keys:     []signer{newEd25519(t), newEd25519(t), newECDSA(t)},
-		post:     []*mldsa.PrivateKey{newMLDSA(t), newMLDSA(t), newMLDSA(t)},
-		online:   newEd25519(t),
+		keys:     []signer{newEd25519(), newEd25519(), newECDSA()},
+		post:     []*mldsa.PrivateKey{newMLDSA(), newMLDSA(), newMLDSA()},
+		online:   newEd25519(),
 		products: map[string]*metadata.Metadata[metadata.TargetsType]{},
 		files:    map[string][]byte{},
 	}
@@ -152,6 +127,25 @@ func newRepo(t testing.TB) *repo {
 	r.publishRoot()
 	r.publish()
 	return r
+}
+
+// model is signed once, since that is what takes time.
+var model = sync.OnceValue(strange)
+
+// newRepo returns a repository like all others, to be changed.
+func newRepo() *repo {
+	m := model()
+	return &repo{
+		keys: slices.Clone(m.keys), post: slices.Clone(m.post), online: m.online, files: maps.Clone(m.files),
+		root:      must(metadata.Root().FromBytes(m.files["1.root.json"])),
+		targets:   must(metadata.Targets().FromBytes(m.files["1.targets.json"])),
+		snapshot:  must(metadata.Snapshot().FromBytes(m.files["1.snapshot.json"])),
+		timestamp: must(metadata.Timestamp().FromBytes(m.files["timestamp.json"])),
+		products: map[string]*metadata.Metadata[metadata.TargetsType]{
+			"pump":  must(metadata.Targets().FromBytes(m.files["1.pump.json"])),
+			"valve": must(metadata.Targets().FromBytes(m.files["1.valve.json"])),
+		},
+	}
 }
 
 // setRootKeys writes the repository's keys into root.

@@ -11,7 +11,7 @@ import (
 )
 
 func TestStateSurvivesAnInterruptionAfterEachFile(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	first := r.copy()
 	r.root.Signed.Version = 2
 	r.publishRoot()
@@ -69,7 +69,7 @@ func reopen(t *testing.T, trust *tuf.Trust) *tuf.Trust {
 }
 
 func TestStateThatHasExpiredOpens(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	old := r.copy()
 	r.bump()
 	trust := reopen(t, r.opened(t))
@@ -88,11 +88,11 @@ func TestStateThatHasExpiredOpens(t *testing.T) {
 }
 
 func TestStateThatContradictsItselfIsRefused(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	old := r.opened(t).State()
 	r.bump()
 	fresh := r.opened(t).State()
-	stranger := newRepo(t).opened(t).State()
+	stranger := strange().opened(t).State()
 	for name, c := range map[string]struct {
 		spoil  func(*tuf.State)
 		attack release.Attack

@@ -12,7 +12,7 @@ import (
 )
 
 func TestRefreshBringsReleases(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	r.addRelease("pump", "1.10.0")
 	withdrawn := target("pump", "1.5.0")
 	withdrawn.Withdrawn = "it leaks"
@@ -53,7 +53,7 @@ func TestRefreshBringsReleases(t *testing.T) {
 }
 
 func TestRefreshAsksInOrderAndOnlyForWhatIsNew(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.open(t)
 	asked := func() []string {
 		var names []string
@@ -89,7 +89,7 @@ func TestRefreshAsksInOrderAndOnlyForWhatIsNew(t *testing.T) {
 }
 
 func TestUpdatesKeepTheirOrder(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.open(t)
 	for _, f := range []func() error{
 		func() error { return trust.UpdateSnapshot(r.files["1.snapshot.json"], known) },
@@ -123,10 +123,10 @@ func TestUpdatesKeepTheirOrder(t *testing.T) {
 }
 
 func TestRootsFollowOneAnother(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.opened(t)
 	old := r.release()
-	r.keys[0], r.post[0] = newEd25519(t), newMLDSA(t) // one releaser is replaced; the third and the second sign for the old root
+	r.keys[0], r.post[0] = newEd25519(), newMLDSA() // one releaser is replaced; the third and the second sign for the old root
 	r.root.Signed.Version = 2
 	r.setRootKeys()
 	both := append(old, r.keys[0], r.post[0])
@@ -152,7 +152,7 @@ func TestRootsFollowOneAnother(t *testing.T) {
 }
 
 func TestRefreshTakesSoManyRootsAtOnce(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	l := tuf.DefaultLimits()
 	l.Roots = 2
 	trust, err := tuf.NewTrust(r.files["1.root.json"], l)
@@ -174,7 +174,7 @@ func TestRefreshTakesSoManyRootsAtOnce(t *testing.T) {
 }
 
 func TestRootMayHaveExpiredOnTheWay(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	r.root.Signed.Expires = now.Add(-time.Hour)
 	r.publishRoot()
 	trust := r.open(t)
@@ -187,7 +187,7 @@ func TestRootMayHaveExpiredOnTheWay(t *testing.T) {
 }
 
 func TestReadableReleasesStayBesideUnreadableOnes(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	later := map[string]any{"product": "pump", "version": "9.0.0", "not_known_yet": true}
 	r.addTarget("pump", "pump/pump-9.0.0.img", later)
 	other := target("valve", "1.6.0")
@@ -219,7 +219,7 @@ func TestReadableReleasesStayBesideUnreadableOnes(t *testing.T) {
 }
 
 func TestWithdrawnReleaseIsNotFound(t *testing.T) {
-	r := newRepo(t)
+	r := newRepo()
 	trust := r.opened(t)
 	d := target("pump", "1.4.0")
 	d.Withdrawn = "it leaks"
