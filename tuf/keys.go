@@ -28,8 +28,8 @@ type keyring struct {
 
 // key is a classical key, and what tells it from others whatever it is called.
 type key struct {
-	public crypto.PublicKey
-	print  identity.Digest
+	public      crypto.PublicKey
+	fingerprint identity.Digest
 }
 
 // role is which keys sign for a role, and how many must.
@@ -52,11 +52,11 @@ func newKeyring(keys map[string]*metadata.Key, l Limits) (*keyring, error) {
 		if own, err := listed.ID(); err != nil || own != id {
 			return nil, fmt.Errorf("key %.64q: its id is %q", id, own)
 		}
-		print, err := identity.KeyDigest(pub)
+		fingerprint, err := identity.KeyDigest(pub)
 		if err != nil {
 			return nil, fmt.Errorf("key %.64q: %w", id, err)
 		}
-		k.keys[id] = key{pub, print}
+		k.keys[id] = key{pub, fingerprint}
 	}
 	return k, nil
 }
@@ -101,7 +101,7 @@ func (k *keyring) add(name string, ids []string, threshold int) error {
 func (k *keyring) shares(a, b string) bool {
 	for _, x := range k.roles[a].ids {
 		for _, y := range k.roles[b].ids {
-			if k.keys[x].print == k.keys[y].print {
+			if k.keys[x].fingerprint == k.keys[y].fingerprint {
 				return true
 			}
 		}
@@ -116,7 +116,7 @@ func (k *keyring) count(name string, canonical []byte, sigs []metadata.Signature
 	for _, id := range k.roles[name].ids {
 		for _, s := range sigs {
 			if s.KeyID == id && verifies(k.keys[id].public, canonical, s.Signature) {
-				signed[k.keys[id].print] = true
+				signed[k.keys[id].fingerprint] = true
 			}
 		}
 	}
