@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,9 +30,11 @@ import (
 	"holdfast/device/dial"
 	"holdfast/device/entropy"
 	"holdfast/device/guard"
+	"holdfast/device/keys"
 	"holdfast/device/link"
 	"holdfast/device/provision"
 	"holdfast/device/spool"
+	"holdfast/device/updater"
 	"holdfast/evidence"
 	"holdfast/identity"
 	"holdfast/logs"
@@ -63,8 +66,14 @@ type Device struct {
 	entropy   *entropy.Monitor
 	guard     *guard.Guard
 	agent     *agent.Agent
+	updater   *updater.Updater // nil: off says why
+	off       updater.Off
 	log       *slog.Logger
+	started   time.Time
 	firstRun  bool // the runtime runs for the first time in this boot
+
+	mu     sync.Mutex // guards status, and writing it
+	status Status
 }
 
 // Open makes a runtime of the state directory, which no other process may use
@@ -74,7 +83,7 @@ func Open(cfg Config) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{cfg: cfg, provision: p}
+	d := &Device{cfg: cfg, provision: p, started: time.Now()}
 	if d.lock, err = lock(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -138,8 +147,9 @@ func (d *Device) newAgent(pulse *guard.Pulse) (*agent.Agent, error) {
 		return hub.Dial(ctx, d.provision.HTTPSPort, "http/1.1", cert)
 	}
 	host := net.JoinHostPort(d.provision.Hub, strconv.Itoa(d.provision.HTTPSPort))
+	caller := call.New(host, https)
 	cfg := agent.Config{
-		Hub: call.New(host, https),
+		Hub: caller, Update: d.serveUpdates,
 		Open: func(ctx context.Context, id identity.Device, cert *tls.Certificate) (agent.Session, error) {
 			return d.session(ctx, hub, id, cert, pulse)
 		},
@@ -147,23 +157,34 @@ func (d *Device) newAgent(pulse *guard.Pulse) (*agent.Agent, error) {
 		Claims: d.claims, Token: d.provision.Token, Forget: d.forget, Report: d.report,
 		Beat: pulse.Beat, Log: d.log, Telemetry: d.cfg.Telemetry,
 	}
-	if err := d.keys(&cfg); err != nil {
+	tpm, err := d.keys(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.openUpdater(caller, tpm); err != nil {
 		return nil, err
 	}
 	return agent.New(cfg)
 }
 
-// keys gives the agent the keys of the board's TPM, or files without one.
-func (d *Device) keys(cfg *agent.Config) error {
+// keys gives the agent the keys of the board's TPM, which it returns, or files
+// without one.
+func (d *Device) keys(cfg *agent.Config) (*keys.TPM, error) {
 	dir := filepath.Join(d.cfg.Dir, "keys")
 	if d.cfg.Board.TPM == nil {
 		k, err := openFile(dir)
 		cfg.Birth, cfg.Operational = k, k
-		return err
+		return nil, err
 	}
 	k, err := openTPM(dir, d.cfg.Board)
+	if err != nil {
+		return nil, err
+	}
+	for index, why := range k.missing {
+		d.log.Error("a counter that was made with the board is gone", "index", fmt.Sprintf("%#x", index), "err", why)
+	}
 	cfg.Birth, cfg.Operational, cfg.Attester = k, k, k
-	return err
+	return k.tpm, nil
 }
 
 func (d *Device) session(ctx context.Context, hub *dial.Dialer, id identity.Device, cert *tls.Certificate, pulse *guard.Pulse) (agent.Session, error) {
@@ -201,6 +222,9 @@ func (d *Device) Run(ctx context.Context) error {
 	g.Go(func() error { return d.agent.Run(ctx) })
 	g.Go(func() error { return d.guard.Run(ctx) })
 	g.Go(func() error { return d.watchEntropy(ctx) })
+	if d.updater != nil {
+		g.Go(func() error { return d.updater.Run(ctx) })
+	}
 	return g.Wait()
 }
 

@@ -71,22 +71,27 @@ type tpmKeys struct {
 	keyring
 	tpm      *keys.TPM
 	pcrs     []int
-	counters []uint32
+	counters []uint32         // certified in each attestation
+	missing  map[uint32]error // those that are not there any more
 }
 
 // openTPM opens the keys of a board with a TPM. It makes no counter: a board is
-// provisioned with them, and one that has lost them fails closed.
+// provisioned with them. One that is gone is left out of what the device
+// attests, so that the hub hears of it, and nothing is installed by it.
 func openTPM(dir string, b *board.Board) (*tpmKeys, error) {
 	tpm, err := keys.Open(keys.Config{TPM: b.TPM, Dir: dir})
 	if err != nil {
 		return nil, err
 	}
+	k := &tpmKeys{keyring: keyring{tpm}, tpm: tpm, pcrs: b.Boot.PCRs, missing: map[uint32]error{}}
 	for _, index := range b.Counters {
 		if _, err := tpm.ReadCounter(index); err != nil {
-			return nil, fmt.Errorf("a counter that was made with the board is gone: %w", err)
+			k.missing[index] = err
+			continue
 		}
+		k.counters = append(k.counters, index)
 	}
-	return &tpmKeys{keyring: keyring{tpm}, tpm: tpm, pcrs: b.Boot.PCRs, counters: b.Counters}, nil
+	return k, nil
 }
 
 // Birth implements agent.Birth.

@@ -11,14 +11,16 @@ import (
 
 	"holdfast/device/agent"
 	"holdfast/device/provision"
+	"holdfast/device/updater"
 	"holdfast/internal/atomicfile"
 )
 
 // Status is what a device last knew of itself.
 type Status struct {
 	agent.Status
-	Hub     string    `json:"hub"`
-	Updated time.Time `json:"updated"` // by the system's clock
+	Hub     string         `json:"hub"`
+	Update  updater.Status `json:"update,omitzero"`
+	Updated time.Time      `json:"updated"` // by the system's clock
 }
 
 func statusPath(dir string) string { return filepath.Join(dir, "status.json") }
@@ -45,8 +47,23 @@ func LoadStatus(dir string) (Status, error) {
 	return s, nil
 }
 
-func (d *Device) report(s agent.Status) error {
-	b, err := json.Marshal(Status{Status: s, Hub: d.provision.Hub, Updated: time.Now().UTC()})
+// report keeps what the agent knows.
+func (d *Device) report(a agent.Status) error { return d.keep(func(s *Status) { s.Status = a }) }
+
+// updated keeps what the updater knows. It is for people, and no step depends
+// on it.
+func (d *Device) updated(u updater.Status) {
+	if err := d.keep(func(s *Status) { s.Update = u }); err != nil {
+		d.log.Warn("status not kept", "err", err)
+	}
+}
+
+func (d *Device) keep(f func(*Status)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f(&d.status)
+	d.status.Hub, d.status.Updated = d.provision.Hub, time.Now().UTC()
+	b, err := json.Marshal(d.status)
 	if err != nil {
 		return err
 	}

@@ -92,40 +92,45 @@ func (u *Updater) offered(ctx context.Context, body []byte) {
 	u.look(ctx)
 }
 
-// look brings the metadata up to date and looks up what the newest offer names.
+// look brings the metadata up to date and looks up what the newest offer names,
+// however long that takes.
 func (u *Updater) look(ctx context.Context) {
 	o, known := u.offer, u.known
 	u.begin(ctx, &u.lookup, func(ctx context.Context, tell func(any)) any {
 		if known && o.Product == "" {
 			return found{} // nothing is to be looked up, and nothing to be waited for
 		}
-		if !u.refresh(ctx, tell) || !known {
-			return nil
+		delays := backoff.New(slow)
+		for {
+			e := update.Offered{Offer: o, Err: u.cfg.Metadata.Refresh(ctx)}
+			if e.Err == nil && !known {
+				return nil
+			}
+			refreshed := e.Err == nil
+			if refreshed {
+				e = u.find(o)
+			}
+			if refreshed && !passes(e.Err) {
+				return found{e}
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+			tell(setback{e.Err})
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(delays.Next()):
+			}
 		}
-		return found{u.find(o)}
 	})
 }
 
-// refresh brings the metadata up to date, however long that takes. A hub whose
-// metadata is refused is told so, and asked again: it may be behind for a
-// while, or somebody may be between the two.
-func (u *Updater) refresh(ctx context.Context, tell func(any)) bool {
-	delays := backoff.New(slow)
-	for {
-		err := u.cfg.Metadata.Refresh(ctx)
-		if err == nil {
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		tell(setback{err})
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(delays.Next()):
-		}
-	}
+// passes reports whether a release may yet be found: the clock is set late, or
+// the hub signs late.
+func passes(err error) bool {
+	a := release.AttackOf(err)
+	return a == release.WrongClock || a == release.IndefiniteFreeze
 }
 
 // find looks an offer up in the metadata.

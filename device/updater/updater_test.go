@@ -398,7 +398,7 @@ func TestClockThatIsNotKnownOpensNoWindow(t *testing.T) {
 		w.clock = tuf.Clock{Floor: time.Now()}
 		w.mu.Unlock()
 		w.offered(strings.Replace(w.offer(version(4)), `"unpaused"`, `"windows":[{"from":"00:00","to":"23:59"}],"unpaused"`, 1))
-		time.Sleep(48 * time.Hour)
+		time.Sleep(3 * time.Hour)
 		synctest.Wait()
 		if len(w.resets) != 0 || w.last().State != release.Staged {
 			t.Errorf("resets %v, %+v", w.resets, w.last())
