@@ -15,7 +15,7 @@ RACE        := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 RACED       := ./hub/... ./device/... ./internal/backoff/... ./internal/child/...
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint fmt vet staticcheck tidy gen race fuzz bench soak build package clean setup
+.PHONY: help run test check lint fmt vet staticcheck tidy gen race fuzz bench soak powercut build package clean setup
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ bench: ## install what is missing, run the benchmarks, write bench/RESULTS.md
 
 soak: ## hold 10,000 connections for SOAK (1h), see that memory stays flat
 	HOLDFAST_SOAK=$(SOAK) go test ./test/bench -run '^TestSoak$$' -count=1 -timeout 0 -v
+
+powercut: ## cut the power of an update everywhere; SEED=n samples differently, CUT=id (with ONLY=scenario) replays
+	go test ./test/powercut -run '^TestPowerCuts$$$(if $(ONLY),/$(ONLY))' -count=1 -timeout 0 -v -full $(if $(SEED),-seed $(SEED)) $(if $(CUT),-cut $(CUT))
 
 # A device's clock starts no earlier than when its program was built; the time
 # of the commit keeps the build reproducible.

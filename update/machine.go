@@ -155,7 +155,7 @@ func (m Machine) Next(e Event, now time.Time) (Machine, []Action) {
 		}
 	case HealthPassed:
 		if m.State == release.Confirming {
-			m.State, m.Facts.Trial = release.Committed, false
+			m.State = release.Committed
 			m = m.ended(m.report(true))
 			return m, []Action{MarkCommitted, ClearTrial, BurnCounter, Report}
 		}

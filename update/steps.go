@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/identity"
 	"holdfast/release"
 )
 
@@ -42,6 +43,11 @@ func (m Machine) booted(f Facts) (Machine, []Action) {
 		return m, []Action{Report, CheckHealth}
 	}
 	repair := m.repair()
+	if m.State == release.Committed && m.Target.Measured != (identity.Digest{}) && !m.committed() {
+		// The power went before the record was written, or the slot is damaged.
+		attempt := attemptOf(m.Offer)
+		m.State, m.Ends = release.Confirming, slices.DeleteFunc(slices.Clone(m.Ends), func(d End) bool { return d.Attempt == attempt })
+	}
 	switch {
 	case m.onTrial():
 		next, actions := m.afterTrial()
@@ -56,6 +62,11 @@ func (m Machine) booted(f Facts) (Machine, []Action) {
 		return m, append(repair, VerifySlot)
 	}
 	return m, repair
+}
+
+// committed reports whether the target runs from the active slot.
+func (m Machine) committed() bool {
+	return m.Facts.Running.Measured == m.Target.Measured && m.Facts.Record.Active == m.Facts.Running.Slot
 }
 
 // repair are the steps of a commit that a power cut has left undone.
@@ -82,7 +93,7 @@ func targetOf(t Trial) release.Release {
 func (m Machine) afterTrial() (Machine, []Action) {
 	last := m.Facts.Record.Last
 	switch {
-	case m.Facts.Running.Measured == m.Target.Measured && m.Facts.Record.Active == m.Facts.Running.Slot:
+	case m.committed():
 		m.State = release.Committed
 		return m.ended(m.report(true)), []Action{Report}
 	case m.State == release.Trying && (last.Result == None || last.Digest != m.Target.Measured): // it was not marked yet
@@ -93,7 +104,10 @@ func (m Machine) afterTrial() (Machine, []Action) {
 	if reason == "" {
 		reason = last.Reason
 	}
-	if reason == "" {
+	switch {
+	case last.Result == Committed && last.Digest == m.Target.Measured:
+		reason = "it was committed and does not boot any more"
+	case reason == "":
 		reason = unconfirmed
 	}
 	p := m.report(true)
@@ -125,8 +139,11 @@ func (m Machine) offered(e Offered, now time.Time) (Machine, []Action) {
 		next, actions := m.end("", err)
 		return next, append(before, actions...)
 	}
-	if e.Release.Measured == m.Facts.Running.Measured {
+	if f := m.Facts; e.Release.Measured == f.Running.Measured {
 		m.State = release.Committed
+		if f.Record.Active != f.Running.Slot { // the boot ROM fell back to it: it stays
+			before = append(before, MarkCommitted, BurnCounter)
+		}
 		return m.ended(m.report(true)), append(before, Report)
 	}
 	m.State, m.Bytes, m.Paused, m.Reason = release.Downloading, 0, !e.Offer.Unpaused, ""
@@ -262,7 +279,7 @@ func (m Machine) failed(e Failed) (Machine, []Action) {
 			return m.end(DropTrial, why)
 		}
 	case MarkCommitted:
-		if m.State == release.Committed {
+		if m.State == release.Committed && m.Facts.Trial {
 			m.State, m.Reason, m.Ends = release.Reverting, cut(why.Error(), MaxReason), m.Ends[:max(0, len(m.Ends)-1)]
 			return m, []Action{Report, Reset}
 		}

@@ -172,6 +172,13 @@ func (r Record) Commit() Record {
 	return r
 }
 
+// Adopt returns the record with the slot that runs as the active one, without a
+// trial: the boot ROM fell back to it.
+func (r Record) Adopt(running Slot) Record {
+	r.Active, r.Trial = running, nil
+	return r
+}
+
 // Clear returns the record of a commit that is complete.
 func (r Record) Clear() Record {
 	if r.Trial != nil {

@@ -39,6 +39,7 @@ type Config struct {
 	KeyHash identity.Digest // identity.KeyDigest of the key that signs images
 	Counter Counter
 	Reset   func(reason string) error // boots again
+	Block   int                       // bytes that are programmed at once, whole sectors; 0: 64 KiB
 }
 
 // Slots are a board's two slots. Its methods are safe for concurrent use, but
@@ -85,6 +86,9 @@ func Open(cfg Config) (*Slots, error) {
 		return nil, errors.New("open slots: the configuration is incomplete")
 	}
 	s := &Slots{cfg: cfg}
+	if s.cfg.Block == 0 {
+		s.cfg.Block = defaultBlock
+	}
 	area := s.area(cfg.Running)
 	img, err := mcuboot.ParseAt(area, area.Size())
 	if err != nil {
@@ -227,7 +231,8 @@ func (s *Slots) dropTrial() error {
 	return s.save(s.record.Unstage())
 }
 
-// Commit makes the trial that runs the active slot. The way back is closed
+// Commit makes the trial that runs the active slot, or the image that the boot
+// ROM fell back to because the active one is damaged. The way back is closed
 // once it returns nil. To commit again does nothing.
 func (s *Slots) Commit() error {
 	s.mu.Lock()
@@ -236,8 +241,10 @@ func (s *Slots) Commit() error {
 	switch {
 	case t == nil && s.record.Active == s.cfg.Running:
 		return nil
-	case t == nil || !t.Tried || t.Slot != s.cfg.Running || t.Digest != s.running.Measured:
-		return errors.New("commit: what runs is no trial")
+	case t == nil:
+		return s.save(s.record.Adopt(s.cfg.Running))
+	case !t.Tried || t.Slot != s.cfg.Running || t.Digest != s.running.Measured:
+		return errors.New("commit: another slot is to be tried")
 	case s.record.Active == t.Slot:
 		return nil
 	}

@@ -12,8 +12,8 @@ import (
 	"holdfast/update"
 )
 
-// writeSize is how much a Writer programs at once, in bytes: whole sectors.
-const writeSize = 64 << 10
+// defaultBlock is how much a Writer programs at once, in bytes.
+const defaultBlock = 64 << 10
 
 // Writer writes a release's image into the inactive slot, from its beginning
 // to its end, and computes its digest on the way.
@@ -65,7 +65,7 @@ func (s *Slots) resume(rel release.Release, offset int64) (*Writer, error) {
 		}
 	}
 	w := &Writer{s: s, rel: rel, area: area, hash: sha256.New(), at: offset - offset%area.Sector()}
-	w.part = make([]byte, 0, max(writeSize, area.Sector()))
+	w.part = make([]byte, 0, max(int64(s.cfg.Block), area.Sector()))
 	if err := w.rehash(); err != nil {
 		return nil, err
 	}
