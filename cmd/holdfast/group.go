@@ -92,10 +92,10 @@ func groupListCmd() *cobra.Command {
 	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return ask(cmd, "list groups", (*client.Client).Groups, func(w writer, gs []operator.Group) {
-			fmt.Fprintln(w, "GROUP\tPOLICY\tDEMANDS\tPRODUCT\tWEAKENED BY\tMAKER CAS\tIDS")
+			fmt.Fprintln(w, "GROUP\tPOLICY\tDEMANDS\tWEAKENED BY\tPRODUCT\tMAKER CAS\tIDS")
 			for _, g := range gs {
 				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", g.ID, g.Policy.Name, len(g.Policy.Require),
-					cmp.Or(string(g.Product), "-"), weakened(g), strings.Join(g.MakerCAs, " "), strings.Join(g.IDs, " "))
+					weakened(g), cmp.Or(string(g.Product), "-"), strings.Join(g.MakerCAs, " "), strings.Join(g.IDs, " "))
 			}
 		})
 	}
