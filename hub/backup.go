@@ -54,6 +54,10 @@ type source struct {
 	stream  *stream.Stream // nil: messages are kept elsewhere
 	journal *journal.Journal
 	by      string // who asked
+
+	// quiet keeps the published releases as they are until release is called. Nil:
+	// nobody publishes.
+	quiet func() (release func())
 }
 
 // Backup writes a backup of the hub in dir, which must not run.
@@ -134,6 +138,9 @@ func (s source) files(out *backup.Writer) error {
 	seal, err := filepath.Abs(s.cfg.SealFile)
 	if err != nil {
 		return err
+	}
+	if s.quiet != nil {
+		defer s.quiet()()
 	}
 	return filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -295,5 +302,5 @@ func (h *hub) backUp(ctx context.Context, by string, w io.Writer) error {
 	}
 	defer h.backingUp.Unlock()
 	_ = os.Remove(filepath.Join(h.dir, copyName)) // of a process that ended meanwhile: this one holds the lock
-	return source{dir: h.dir, cfg: h.cfg, version: h.version, secret: h.secret, db: h.db, stream: h.stream, journal: h.journal, by: by}.write(ctx, w)
+	return source{dir: h.dir, cfg: h.cfg, version: h.version, secret: h.secret, db: h.db, stream: h.stream, journal: h.journal, by: by, quiet: h.repository.Quiet}.write(ctx, w)
 }

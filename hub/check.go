@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/hub/issuer"
+	"holdfast/hub/repository"
 	"holdfast/internal/filelock"
 	"holdfast/ledger"
 	"holdfast/operator"
@@ -51,6 +52,7 @@ func Check(ctx context.Context, dir string, o CheckOptions) []operator.Finding {
 	if c.seal() {
 		c.authorities()
 		c.ledgerKey()
+		c.found = append(c.found, repository.Inspect(filepath.Join(c.dir, repositoryDir), c.secret, c.now)...)
 	}
 	running := c.running()
 	if !running {

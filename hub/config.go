@@ -62,6 +62,9 @@ type Config struct {
 	RetentionAge posture.Duration `json:"retention_age"`
 	// RetentionBytes bounds how much of them is kept. Default 1 GiB.
 	RetentionBytes int64 `json:"retention_bytes"`
+	// DeltaBytes bounds how much is kept of deltas between releases, which devices
+	// fetch in place of images. Default 2 GiB.
+	DeltaBytes int64 `json:"delta_bytes,omitempty"`
 	// Limits are what a device may send, and the devices of a group together,
 	// where the group does not say. Default: those of the gateway, and none for
 	// the devices of a group together.
@@ -141,6 +144,9 @@ func (c *Config) check(path string) error {
 	}
 	if c.RetentionBytes < 0 {
 		return fmt.Errorf("configuration %s: retention_bytes is negative", path)
+	}
+	if c.DeltaBytes < 0 {
+		return fmt.Errorf("configuration %s: delta_bytes is negative", path)
 	}
 	if err := c.Limits.Check(); err != nil {
 		return fmt.Errorf("configuration %s: limits: %w", path, err)

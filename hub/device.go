@@ -64,6 +64,7 @@ func (h *hub) deviceRoutes() ([]route, error) {
 		{pattern: "GET /crl/{ca}", handler: http.HandlerFunc(h.issuer.ServeCRL)},
 		{pattern: "/enroll/", handler: h.traced("enrolment", h.enroll.Handler())},
 		{pattern: "/attest/", classes: devices, handler: h.traced("attestation", attest)},
+		{pattern: "/repository/", classes: devices, handler: h.repository.Handler(h.fetcher)},
 		{pattern: "GET /$iothub/websocket", classes: devices, handler: h.gateway}, // as Azure's SDKs have it
 		{pattern: "GET /mqtt", classes: devices, handler: h.gateway},
 		{pattern: "/.well-known/est/", handler: h.traced("certificate", est)},

@@ -33,6 +33,7 @@ func (h *hub) families(dir string) []metrics.Family {
 	all = append(all, h.storeFamilies(dir)...)
 	all = append(all, h.fleetFamilies()...)
 	all = append(all, h.rolloutFamilies()...)
+	all = append(all, h.releaseFamilies()...)
 	return append(all, h.operatorFamilies()...)
 }
 

@@ -30,6 +30,7 @@ import (
 	"holdfast/hub/messages"
 	"holdfast/hub/outbox"
 	"holdfast/hub/provision"
+	"holdfast/hub/repository"
 	"holdfast/hub/rollouts"
 	"holdfast/hub/store"
 	"holdfast/hub/stream"
@@ -72,28 +73,29 @@ type hub struct {
 	log     *slog.Logger
 	at      Addresses
 
-	db        *store.Store
-	stream    *stream.Stream
-	journal   *journal.Journal
-	issuer    *issuer.Issuer
-	serving   *issuer.Serving
-	rsa       map[issuer.RSA]*issuer.Serving // of the hierarchies that this hub has
-	accounts  *accounts.Accounts
-	fleet     *fleet.Fleet
-	verifier  *verifier.Verifier
-	enroll    *enroll.Enroller
-	gateway   *gateway.Gateway
-	twins     *twins.Twins
-	calls     *calls.Calls
-	messages  *messages.Messages
-	outbox    *outbox.Outbox
-	teller    *teller
-	provision *provision.Service
-	rollouts  *rollouts.Service
-	catalogue catalogue // nil: nothing is published
-	trust     *anchors
-	logs      *shipments
-	refusals  *refusals
+	db         *store.Store
+	stream     *stream.Stream
+	journal    *journal.Journal
+	issuer     *issuer.Issuer
+	serving    *issuer.Serving
+	rsa        map[issuer.RSA]*issuer.Serving // of the hierarchies that this hub has
+	accounts   *accounts.Accounts
+	fleet      *fleet.Fleet
+	verifier   *verifier.Verifier
+	enroll     *enroll.Enroller
+	gateway    *gateway.Gateway
+	twins      *twins.Twins
+	calls      *calls.Calls
+	messages   *messages.Messages
+	outbox     *outbox.Outbox
+	teller     *teller
+	provision  *provision.Service
+	rollouts   *rollouts.Service
+	repository *repository.Repository
+	catalogue  catalogue // nil: nothing is published
+	trust      *anchors
+	logs       *shipments
+	refusals   *refusals
 
 	backingUp sync.Mutex
 	shown     *shown
@@ -191,6 +193,7 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 		func() error { return h.buildStream(ctx, dir) },
 		func() error { return h.buildIssuer(ctx, dir, secret) },
 		func() error { return h.buildAccounts(ctx, dir) },
+		func() error { return h.buildRepository(dir, secret) },
 		func() error { return h.buildFleet(ctx) },
 		func() error { return h.buildTwins() },
 		func() error { return h.buildRollouts(ctx) },
@@ -255,7 +258,7 @@ func (h *hub) buildIssuer(ctx context.Context, dir string, secret pki.Secret) er
 func (h *hub) buildFleet(ctx context.Context) error {
 	var err error
 	h.fleet, err = fleet.New(fleet.Config{
-		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer}, Enrolments: enrolments{h}, Offers: offered{h},
+		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer}, Enrolments: enrolments{h}, Releases: h.repository, Offers: offered{h},
 		Log: h.component("fleet"),
 	})
 	if err != nil {
@@ -283,6 +286,8 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	core.Go(func() error { return h.logs.Run(behind) })
 	core.Go(func() error { return h.messages.Run(behind) })
 	core.Go(func() error { return h.rollouts.Run(behind) })
+	core.Go(func() error { return h.repository.Run(behind) })
+	core.Go(func() error { return h.watchReleases(behind) })
 	core.Go(func() error { return h.outbox.Run(behind) })
 	core.Go(func() error { return h.teller.Run(behind) })
 	core.Go(func() error { return h.stream.Bus().Serve(behind, h.onSession) })

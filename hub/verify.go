@@ -58,6 +58,6 @@ func nameOf(f appraise.Facts) string {
 func (h *hub) buildVerifier() error {
 	var err error
 	a := attesters{h.fleet}
-	h.verifier, err = verifier.New(verifier.Config{Attesters: a, Store: h.db.Verifier(), Reporter: a, Ledger: h.journal, Log: h.component("verifier")})
+	h.verifier, err = verifier.New(verifier.Config{Attesters: a, Store: h.db.Verifier(), Reporter: a, Ledger: h.journal, Releases: releasesOf{h}, Log: h.component("verifier")})
 	return err
 }

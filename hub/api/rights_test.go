@@ -66,7 +66,9 @@ func request(d *apidoc.Doc, o *apidoc.Operation, device identity.Device, group i
 			return s.Enum[0], true
 		case strings.HasPrefix(s.Pattern, "^[0-9]{1,3}"):
 			return "1.4.0", true
-		case strings.HasPrefix(s.Pattern, "^[0-9a-fA-F]{64}"):
+		case name == "files":
+			return map[string]any{"1.pump.json": "e30="}, true
+		case strings.HasPrefix(s.Pattern, "^[0-9a-fA-F]{64}"), strings.HasPrefix(s.Pattern, "^[0-9a-f]{64}"):
 			return strings.Repeat("ab", 32), true
 		case name == "id" && strings.HasPrefix(o.Path, "/v1/enrollments"):
 			return string(device), true // it is the device's

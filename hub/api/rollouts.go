@@ -45,6 +45,7 @@ func (versionText) Schema(huma.Registry) *huma.Schema {
 func aliasReleases(r huma.Registry) {
 	r.RegisterTypeAlias(reflect.TypeFor[release.Product](), reflect.TypeFor[productName]())
 	r.RegisterTypeAlias(reflect.TypeFor[mcuboot.Version](), reflect.TypeFor[versionText]())
+	r.RegisterTypeAlias(reflect.TypeFor[release.Requirement](), reflect.TypeFor[releaseRequirement]())
 }
 
 func (a *api) registerRollouts(h huma.API) {

@@ -212,6 +212,18 @@ func (r *Repository) Find(_ context.Context, p release.Product, v mcuboot.Versio
 	return all[i], true
 }
 
+// Published returns the published releases of a product, oldest first, withdrawn
+// ones too; an error where nobody knows what is published (Trouble).
+func (r *Repository) Published(_ context.Context, p release.Product) ([]release.Release, error) {
+	var out []release.Release
+	for _, rel := range r.held.Load().releases {
+		if rel.Product == p {
+			out = append(out, rel)
+		}
+	}
+	return out, r.Trouble()
+}
+
 // Releases returns all published releases, by product and version, withdrawn ones
 // too.
 func (r *Repository) Releases(context.Context) []release.Release {
