@@ -15,11 +15,14 @@ import (
 
 	"holdfast/device"
 	"holdfast/device/provision"
+	"holdfast/release"
 )
 
 // enrolment is what enroll is told.
 type enrolment struct {
 	hub, trust, token string
+	release           string // file with the release root
+	product, hardware string
 	https, mqtt       int
 	only              bool
 	timeout           time.Duration
@@ -36,15 +39,23 @@ hub decides whether it may come: by its TPM's endorsement key, by a claim token,
 operator accepts it. While the hub waits for the operator, so does this command; it may
 be interrupted, and 'run' goes on where it stopped.
 
+With --release-root and --product the device takes updates of that product, and only
+those that the keys of that root have signed: the hub cannot sign any. Without them it
+takes none.
+
 A refusal ends it with exit code 3.`,
 		Example: `  holdfast-device enroll --hub hub.example --trust root.pem
-  holdfast-device enroll --hub 192.0.2.10:8443 --trust root.pem --token-file claim --tpm none`,
+  holdfast-device enroll --hub 192.0.2.10:8443 --trust root.pem --token-file claim --tpm none
+  holdfast-device enroll --hub hub.example --trust root.pem --release-root 1.root.json --product pump`,
 		Args: noArgs,
 	}
 	f := cmd.Flags()
 	f.StringVar(&e.hub, "hub", "", "the hub's name or address, and its HTTPS port if that is not 8443 (required)")
 	f.StringVar(&e.trust, "trust", "", "file with the hub's root certificate, PEM (required)")
 	f.StringVar(&e.token, "token-file", "", "file with the claim token; the device deletes its copy once it is born")
+	f.StringVar(&e.release, "release-root", "", "file with the root of the releases that this device takes (1.root.json); needs --product")
+	f.StringVar(&e.product, "product", "", "whose releases this device takes")
+	f.StringVar(&e.hardware, "hardware", "", "revision of this device's hardware, where the board does not say it")
 	f.IntVar(&e.https, "https-port", provision.DefaultHTTPSPort, "the hub's HTTPS port")
 	f.IntVar(&e.mqtt, "mqtt-port", provision.DefaultMQTTPort, "the hub's MQTT port")
 	f.BoolVar(&e.only, "provision-only", false, "provision and stop; 'run' enrols later")
@@ -81,6 +92,9 @@ func (e *enrolment) provision() (provision.Provision, error) {
 		return p, fmt.Errorf("read the hub's root certificate: %w", err)
 	}
 	p.Root = string(root)
+	if err := e.releases(&p); err != nil {
+		return p, err
+	}
 	if e.token == "" {
 		return p, nil
 	}
@@ -90,6 +104,21 @@ func (e *enrolment) provision() (provision.Provision, error) {
 	}
 	p.Token = strings.TrimSpace(string(token))
 	return p, nil
+}
+
+// releases reads what is said of releases.
+func (e *enrolment) releases(p *provision.Provision) (err error) {
+	p.Product, p.Hardware = release.Product(e.product), e.hardware
+	if e.release == "" {
+		return nil
+	}
+	if e.product == "" {
+		return usagef("--release-root needs --product: a device takes the releases of one product")
+	}
+	if p.ReleaseRoot, err = os.ReadFile(e.release); err != nil {
+		return fmt.Errorf("read the release root: %w", err)
+	}
+	return nil
 }
 
 func (e *enrolment) enroll(ctx context.Context, io stdio, state string, h *hardware) error {

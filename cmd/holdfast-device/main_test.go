@@ -19,9 +19,12 @@ import (
 	"holdfast/device"
 	"holdfast/device/agent"
 	"holdfast/device/hubtest"
+	"holdfast/device/updater"
 	"holdfast/fault"
 	"holdfast/internal/swtpm/swtpmtest"
 	"holdfast/logs"
+	"holdfast/mcuboot"
+	"holdfast/release"
 )
 
 // TestMain is the program itself when a test starts this binary as a device.
@@ -109,18 +112,19 @@ func TestExitCodes(t *testing.T) {
 		code int
 		says string
 	}{
-		"nothing to trust":     {[]string{"enroll", "--hub", "hub"}, 2, "--trust"},
-		"no such flag":         {[]string{"run", "--fast"}, 2, "--fast"},
-		"no such command":      {[]string{"fly"}, 2, "fly"},
-		"an argument too many": {[]string{"status", "now"}, 2, "now"},
-		"bad port":             {[]string{"enroll", "--hub", "hub:x", "--trust", "x"}, 2, "port"},
-		"no such root file":    {[]string{"enroll", "--hub", "hub", "--trust", "/nonexistent"}, 1, "nonexistent"},
-		"not provisioned":      {[]string{"run", "--state", state(), "--tpm", "none", "--watchdog", "none"}, 1, "not provisioned"},
-		"status of nothing":    {[]string{"status", "--state", state()}, 1, "not provisioned"},
-		"no such TPM":          {[]string{"ek", "--state", state(), "--tpm", "/nonexistent"}, 2, "no TPM"},
-		"ek without a TPM":     {[]string{"ek", "--state", state(), "--tpm", "none"}, 1, "no TPM"},
-		"refused":              {append([]string{"enroll", "--tpm", "none"}, flags(t, h, state())...), 3, "hardware root"},
-		"hub not trusted":      {append([]string{"enroll", "--tpm", "none"}, wrongRoot...), 3, "does not verify"},
+		"nothing to trust":       {[]string{"enroll", "--hub", "hub"}, 2, "--trust"},
+		"no such flag":           {[]string{"run", "--fast"}, 2, "--fast"},
+		"no such command":        {[]string{"fly"}, 2, "fly"},
+		"an argument too many":   {[]string{"status", "now"}, 2, "now"},
+		"bad port":               {[]string{"enroll", "--hub", "hub:x", "--trust", "x"}, 2, "port"},
+		"no such root file":      {[]string{"enroll", "--hub", "hub", "--trust", "/nonexistent"}, 1, "nonexistent"},
+		"not provisioned":        {[]string{"run", "--state", state(), "--tpm", "none", "--watchdog", "none"}, 1, "not provisioned"},
+		"status of nothing":      {[]string{"status", "--state", state()}, 1, "not provisioned"},
+		"root without a product": {[]string{"enroll", "--hub", "hub", "--trust", os.Args[0], "--release-root", "x"}, 2, "--product"},
+		"no such TPM":            {[]string{"ek", "--state", state(), "--tpm", "/nonexistent"}, 2, "no TPM"},
+		"ek without a TPM":       {[]string{"ek", "--state", state(), "--tpm", "none"}, 1, "no TPM"},
+		"refused":                {append([]string{"enroll", "--tpm", "none"}, flags(t, h, state())...), 3, "hardware root"},
+		"hub not trusted":        {append([]string{"enroll", "--tpm", "none"}, wrongRoot...), 3, "does not verify"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := execute(t, tc.args...)
@@ -179,6 +183,32 @@ func TestEKOfASoftwareTPM(t *testing.T) {
 	}
 	if r := execute(t, args...); r.code != 0 || r.out != string(written) || len(written) < 64 {
 		t.Errorf("code %d, %s", r.code, r.err)
+	}
+}
+
+func TestStatusShowsTheUpdate(t *testing.T) {
+	h, state := hubtest.New(t), filepath.Join(t.TempDir(), "state")
+	file := filepath.Join(t.TempDir(), "1.root.json")
+	if err := os.WriteFile(file, hubtest.NewRepository(t, "pump").Root(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := enroll(t, h, state, "--tpm", "none", "--release-root", file, "--product", "pump", "--hardware", "rev-b"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if r := execute(t, "status", "--state", state); r.code != 0 || !strings.Contains(r.out, "updates") || !strings.Contains(r.out, "no slots") {
+		t.Errorf("%+v", r)
+	}
+	for want, s := range map[string]updater.Status{
+		"firmware  pump 1.3.0, security version at least 2, hardware rev-b": {Product: "pump", Hardware: "rev-b", Minimum: 2, Running: mcuboot.Version{Major: 1, Minor: 3}},
+		"update    1.4.0: downloading, 50% of 2 kB (delta)": {Product: "pump",
+			Progress: &release.Progress{Version: mcuboot.Version{Major: 1, Minor: 4}, State: release.Downloading, Bytes: 1000, Length: 2000, Delta: true}},
+		"update    1.4.0: reverting: the trial was not confirmed (reset: watchdog)": {Product: "pump",
+			Progress: &release.Progress{Version: mcuboot.Version{Major: 1, Minor: 4}, State: release.Reverting, Reason: "the trial was not confirmed", Reset: "watchdog"}},
+	} {
+		var out bytes.Buffer
+		if err := printStatus(&out, device.Status{Update: s}); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%q, %v, want %q", out.String(), err, want)
+		}
 	}
 }
 

@@ -10,14 +10,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/device"
+	"holdfast/device/updater"
+	"holdfast/release"
 )
 
 func statusCmd(io stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Print what the device last knew of itself",
-		Long: `Print what the device last knew of itself: its phase, identity, certificate and the
-posture that the hub told it. It reads the state directory; the device need not run.`,
+		Long: `Print what the device last knew of itself: its phase, identity, certificate, the
+posture that the hub told it, its firmware and the update that it is in. It reads the state directory; the device need not run.`,
 		Example: "  holdfast-device status\n  holdfast-device status --json",
 		Args:    noArgs,
 	}
@@ -58,8 +60,48 @@ func printStatus(w io.Writer, s device.Status) error {
 			line("  "+string(o.Measure), fmt.Sprintf("%s: %s", o.Standing, o.Reason))
 		}
 	}
+	for _, l := range updateLines(s.Update) {
+		line(l[0], l[1])
+	}
 	if !s.Updated.IsZero() {
 		line("as of", s.Updated.Format(time.RFC3339))
 	}
 	return t.Flush()
+}
+
+// updateLines say what the device knows of its firmware.
+func updateLines(u updater.Status) (lines [][2]string) {
+	switch {
+	case u.Off != "":
+		return [][2]string{{"updates", "none: " + u.Off}}
+	case u.Product == "":
+		return nil
+	}
+	firmware := fmt.Sprintf("%s %s, security version at least %d", u.Product, u.Running, u.Minimum)
+	if u.Hardware != "" {
+		firmware += ", hardware " + u.Hardware
+	}
+	lines = append(lines, [2]string{"firmware", firmware})
+	if p := u.Progress; p != nil {
+		lines = append(lines, [2]string{"update", progressLine(*p)})
+	}
+	return lines
+}
+
+// progressLine is an update in a line: "1.4.0: downloading, 40% of 170 kB (delta)".
+func progressLine(p release.Progress) string {
+	text := fmt.Sprintf("%s: %s", p.Version, p.State)
+	if p.State == release.Downloading && p.Length > 0 {
+		text += fmt.Sprintf(", %d%% of %d kB", 100*p.Bytes/p.Length, (p.Length+999)/1000)
+		if p.Delta {
+			text += " (delta)"
+		}
+	}
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	if p.Reset != "" {
+		text += " (reset: " + p.Reset + ")"
+	}
+	return text
 }
