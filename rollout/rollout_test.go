@@ -179,6 +179,8 @@ func TestDecide(t *testing.T) {
 		{"nobody has ever come", 0, counts(far, w, 100), rollout.Running, 0, 5, ""},
 		{"no device is left", 0, counts(long, x, 3), rollout.Finished, 0, 0, "no device is left"},
 		{"another rollout has them", 0, counts(long, s, 3, x, 1), rollout.Superseded, 0, 0, "another rollout"},
+		{"another rollout has the rest", 1, counts(long, s, 70, d, 30), rollout.Superseded, 1, 0, "another rollout"},
+		{"another rollout has the rest, and some failed", 1, counts(long, s, 70, d, 20, f, 10), rollout.Superseded, 1, 0, "another rollout"},
 	} {
 		r := running()
 		r.Wave, r.Opened = tt.wave, far
@@ -189,8 +191,14 @@ func TestDecide(t *testing.T) {
 		for _, stage := range []rollout.Stage{rollout.Planning, rollout.Halted, rollout.Finished, rollout.Superseded, rollout.Paused} {
 			r.Stage = stage
 			got := rollout.Decide(r, tt.counts, start)
-			halts := stage == rollout.Paused && tt.stage == rollout.Halted
-			if got.Room != 0 || got.Wave != r.Wave || got.Stage != stage && !halts || halts && got.Stage != rollout.Halted {
+			want := stage
+			switch {
+			case stage == rollout.Paused && tt.stage == rollout.Halted:
+				want = rollout.Halted
+			case (stage == rollout.Paused || stage == rollout.Halted) && tt.stage == rollout.Superseded:
+				want = rollout.Superseded
+			}
+			if got.Room != 0 || got.Wave != r.Wave || got.Stage != want {
 				t.Errorf("%s while %s: %+v", tt.name, stage, got)
 			}
 		}

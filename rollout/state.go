@@ -121,9 +121,13 @@ type Decision struct {
 }
 
 // Decide says what follows for a rollout with so many devices in each state.
-// Only what is running goes on; what is paused can still be halted.
+// Only what is running goes on; what is paused can still be halted, and what is
+// halted be superseded.
 func Decide(r Rollout, c Counts, now time.Time) Decision {
 	stay := Decision{Stage: r.Stage, Wave: r.Wave}
+	if !r.Stage.Over() && r.Stage != Planning && c.States[Replaced] > 0 && c.States[Waiting]+c.InFlight() == 0 {
+		return Decision{Stage: Superseded, Wave: r.Wave, Reason: "another rollout of " + string(r.Product) + " has its devices"}
+	}
 	if r.Stage != Running && r.Stage != Paused {
 		return stay
 	}
@@ -138,7 +142,7 @@ func Decide(r Rollout, c Counts, now time.Time) Decision {
 	stay.Room = max(limit-c.Reached(), 0)
 	switch quiet := now.Sub(Quiet(r, c)); {
 	case total == 0:
-		return over(r, c)
+		return Decision{Stage: Finished, Wave: r.Wave, Reason: "no device is left that could take " + r.Path()}
 	case c.InFlight() > 0:
 		return stay
 	case stay.Room == 0 && quiet >= r.Soak:
@@ -187,14 +191,6 @@ func next(r Rollout, c Counts, limit int, reason string) Decision {
 		d.Wave++
 	}
 	return d
-}
-
-// over ends a rollout that has no device left.
-func over(r Rollout, c Counts) Decision {
-	if c.States[Replaced] > 0 {
-		return Decision{Stage: Superseded, Wave: r.Wave, Reason: "another rollout of " + string(r.Product) + " has its devices"}
-	}
-	return Decision{Stage: Finished, Wave: r.Wave, Reason: "no device is left that could take " + r.Path()}
 }
 
 // Path names the release.

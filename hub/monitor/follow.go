@@ -26,6 +26,7 @@ const (
 	Offline     = "offline"  // it was well, and has been away for too long
 	Expiring    = "expiring" // it is here, and its certificate ends without being renewed
 	Cloned      = "cloned"   // it showed a key that is another device's
+	Halted      = "halted"   // of a rollout: too much failed, or its release was withdrawn
 )
 
 const (
@@ -35,14 +36,14 @@ const (
 )
 
 var severities = map[string]string{
-	Quarantined: critical, Cloned: critical,
+	Quarantined: critical, Cloned: critical, Halted: critical,
 	Degraded: warning, Refused: warning, Offline: warning, Expiring: warning,
 	Revoked: info, Pending: info,
 }
 
 // Kinds are the kinds of alerts.
 func Kinds() []string {
-	return []string{Quarantined, Degraded, Revoked, Refused, Pending, Offline, Expiring, Cloned}
+	return []string{Quarantined, Degraded, Revoked, Refused, Pending, Offline, Expiring, Cloned, Halted}
 }
 
 // The kinds of the ledger's records that say something here, beside those of
@@ -130,6 +131,7 @@ type details struct {
 	Class   pki.Class      `json:"class"`
 	End     time.Time      `json:"not_after"`
 	Foreign bool           `json:"key_of_another"`
+	Rollout string         `json:"rollout"`
 	Change  struct {
 		Measure measure.ID      `json:"measure"`
 		From    measure.Verdict `json:"from"`
@@ -170,6 +172,10 @@ func changes(r ledger.Record, d details) []Change {
 		return []Change{raise(r, Refused, subject(r, d), reason(r, d))}
 	case ledger.Pending:
 		return []Change{raise(r, Pending, d.EK, "a device waits for somebody to accept it: "+shown(d))}
+	case ledger.RolloutHalt:
+		return []Change{raise(r, Halted, ofRollout(d), "rollout "+d.Rollout+" is halted: "+reason(r, d))}
+	case ledger.RolloutResume, ledger.RolloutFinish:
+		return []Change{Clear{ofRollout(d), []string{Halted}, r.Time}}
 	case ledger.Accept, kindTurnAway:
 		return []Change{Clear{d.EK, []string{Pending, Refused}, r.Time}}
 	}
@@ -215,6 +221,9 @@ func raise(r ledger.Record, kind, subject, reason string) Raise {
 	}
 	return a
 }
+
+// ofRollout is what alerts on a rollout are about; no device has a space in its id.
+func ofRollout(d details) string { return "rollout " + d.Rollout }
 
 // subject is what the alert on a refused birth is about. All that come without
 // id and TPM are one.

@@ -211,6 +211,26 @@ func TestAnothersKeyIsAnAlert(t *testing.T) {
 	w.want("b cloned critical + open", "c cloned critical + open")
 }
 
+func TestHaltedRolloutsAreAlerts(t *testing.T) {
+	w := newWorld(t, nil)
+	halt := map[string]any{"rollout": "pump-x", "reason": "2 of 30 decided devices failed"}
+	w.record("rollout.step", "", halt)
+	w.record("rollout.halt", "", halt)
+	w.record("rollout.halt", "", map[string]any{"rollout": "pump-y"})
+	w.do(w.m.Follow)
+	w.want("- halted critical + open", "- halted critical + open")
+	as, err := w.m.Alerts(t.Context(), operator.AlertQuery{Limit: 500})
+	if err != nil || len(as) != 2 || !strings.HasPrefix(as[1].Reason, "rollout pump-x is halted") {
+		t.Errorf("%+v, %v", as, err)
+	}
+	w.record("rollout.resume", "", halt)
+	w.do(w.m.Follow)
+	w.want("- halted critical + cleared", "- halted critical + open")
+	w.record("rollout.finish", "", map[string]any{"rollout": "pump-y"}) // another one has its devices
+	w.do(w.m.Follow)
+	w.want("- halted critical + cleared", "- halted critical + cleared")
+}
+
 // TestNothingIsLostOrComesTwice cuts the monitor off between any two records:
 // each process begins anew, and the registry hands an event over once more.
 func TestNothingIsLostOrComesTwice(t *testing.T) {

@@ -302,6 +302,7 @@ func (s *Service) handSome(ctx context.Context) (int, error) {
 	}
 	var done int64
 	for _, e := range es {
+		e.Details["number"] = e.Number
 		if err = s.cfg.Ledger.Record(ctx, string(e.Kind), e.Device, e.Details); err != nil {
 			break
 		}
