@@ -82,7 +82,21 @@ func (c *coder) collect() {
 			c.starts[s.Address] = s.Name
 		}
 	}
+	if c.p.Stripped {
+		c.unnamed()
+	}
 	c.ends()
+}
+
+// unnamed adds the functions that only call frame information knows.
+func (c *coder) unnamed() {
+	for at, f := range c.frameSizes {
+		s, ok := c.codeAt(at)
+		if c.starts[at] == "" && ok && !c.plt(s) {
+			c.starts[at] = fmt.Sprintf("sub_%x", at)
+			c.functions = append(c.functions, span{from: at, to: at + min(f.code, s.to-at), name: c.starts[at]})
+		}
+	}
 }
 
 // better returns which of two names of one function it is called by: the
@@ -253,7 +267,7 @@ func (c *coder) named() []subject.Call {
 
 func (c *coder) guess() {
 	for _, e := range c.calls {
-		if e.to == "" && c.starts[e.target] == "" {
+		if e.to == "" && c.starts[e.target] == "" && c.stub(e.target) == "" {
 			c.starts[e.target] = fmt.Sprintf("sub_%x", e.target)
 			c.functions = append(c.functions, span{from: e.target, to: e.target, name: c.starts[e.target]})
 		}

@@ -71,7 +71,7 @@ type reader struct {
 	marks      []mark            // where code and data start (ARM, RISC-V)
 	slots      map[uint64]string // names that the loader binds to words of memory
 	relatives  []uint64          // addresses that relocations put into memory
-	frameSizes map[uint64]int64  // by a function's address, from call frames
+	frameSizes map[uint64]frame  // by a function's address, from call frames
 }
 
 // sectionHeader is a section with the numbers that only reading needs.

@@ -6,11 +6,17 @@ import (
 	"holdfast/audit/subject"
 )
 
+// frame is what call frame information tells of the code from an address on.
+type frame struct {
+	code  uint64 // bytes of code
+	stack int64  // bytes of stack
+}
+
 // frames reads the call frame information (DWARF 5 section 6.4): how far each
 // function moves the stack pointer, as far as it tells. Functions with a frame
 // pointer tell less on x86: there the locals' places say the rest.
 func (r *reader) frames() {
-	r.frameSizes = map[uint64]int64{}
+	r.frameSizes = map[uint64]frame{}
 	if r.p.Type == subject.Relocatable {
 		return // addresses are not known
 	}
@@ -34,13 +40,13 @@ func (r *reader) nameFrames() {
 		r.p.Stacks = map[string]subject.Frame{}
 	}
 	for _, s := range r.p.Symbols {
-		size, ok := r.frameSizes[s.Address]
+		f, ok := r.frameSizes[s.Address]
 		if !ok || s.Kind != subject.FuncSymbol || s.Undefined {
 			continue
 		}
 		before := r.p.Stacks[s.Name]
-		if size >= before.Bytes {
-			r.p.Stacks[s.Name] = subject.Frame{Bytes: size, Dynamic: before.Dynamic, From: "cfi"}
+		if f.stack >= before.Bytes {
+			r.p.Stacks[s.Name] = subject.Frame{Bytes: f.stack, Dynamic: before.Dynamic, From: "cfi"}
 		}
 	}
 }
@@ -98,7 +104,7 @@ func (f *frameSection) entry(at uint64, body []byte) {
 	if !ok {
 		return
 	}
-	_, rest, ok = f.pointer(rest, c.encoding&0x0f, 0)
+	length, rest, ok := f.pointer(rest, c.encoding&0x0f, 0)
 	if !ok {
 		return
 	}
@@ -112,8 +118,8 @@ func (f *frameSection) entry(at uint64, body []byte) {
 	if f.machine == emARM {
 		start &^= 1
 	}
-	size := frameSize(c, rest)
-	f.frameSizes[start] = max(f.frameSizes[start], size)
+	before := f.frameSizes[start]
+	f.frameSizes[start] = frame{max(before.code, length), max(before.stack, frameSize(c, rest))}
 }
 
 // common returns the common information entry whose length is at an offset.
