@@ -234,3 +234,20 @@ func TestWithdrawnReleaseIsNotFound(t *testing.T) {
 		t.Errorf("listed: %v", got)
 	}
 }
+
+func TestRehearseRefusesWhatIsOlder(t *testing.T) {
+	r := newRepo()
+	old := r.copy()
+	r.bump()
+	trust := r.opened(t)
+	products := func(files map[string][]byte, v string) map[release.Product][]byte {
+		return map[release.Product][]byte{"pump": files[v+".pump.json"], "valve": files["2.valve.json"]}
+	}
+	unchanged(t, trust, func() {
+		if err := trust.Rehearse(r.files["2.targets.json"], products(r.files, "2"), known); err != nil {
+			t.Error(err)
+		}
+		refused(t, trust.Rehearse(old["1.targets.json"], products(r.files, "2"), known), release.Rollback, "targets 1")
+		refused(t, trust.Rehearse(r.files["2.targets.json"], products(r.files, "1"), known), release.Rollback, "pump 1")
+	})
+}

@@ -228,11 +228,7 @@ func (t *Trust) UpdateProduct(p release.Product, b []byte, at Clock) error {
 	if err != nil {
 		return err
 	}
-	var before *file[metadata.TargetsType]
-	if held := t.products[p]; held != nil {
-		before = held.file
-	}
-	if err := cmp.Or(f.listed(listed), f.follows(before)); err != nil {
+	if err := cmp.Or(f.listed(listed), f.follows(t.product(p))); err != nil {
 		return err
 	}
 	c := t.classical()
@@ -244,6 +240,14 @@ func (t *Trust) UpdateProduct(p release.Product, b []byte, at Clock) error {
 		return err
 	}
 	t.products[p] = f
+	return nil
+}
+
+// product returns the file that is held of a product; nil: none is.
+func (t *Trust) product(p release.Product) *file[metadata.TargetsType] {
+	if held := t.products[p]; held != nil {
+		return held.file
+	}
 	return nil
 }
 
