@@ -39,7 +39,7 @@ type Rule struct {
 
 // All returns the catalogue, by id.
 func All() []Rule {
-	all := slices.Concat(entropyRules(), macroRules(), sourceRules())
+	all := slices.Concat(entropyRules(), macroRules(), sourceRules(), buildRules())
 	slices.SortFunc(all, func(a, b Rule) int {
 		if a.ID < b.ID {
 			return -1
