@@ -79,9 +79,11 @@ func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, 
 	if rows := birth.Rows(r.Class, g, known); rows != nil {
 		r.Rows[posture.Birth] = rows // the group's rules say how a birth counts
 	}
-	if err := f.judgeFirmware(ctx, g, &r); err != nil {
+	firmware, err := f.judgeFirmware(ctx, g, &r)
+	if err != nil {
 		return posture.Report{}, err
 	}
+	es = append(es, firmware...)
 	rows := posture.Combine(r.Rows)
 	s, isLive := f.session(r.ID)
 	d := decide(g.Policy, r, rows, now)

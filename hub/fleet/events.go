@@ -19,6 +19,7 @@ const (
 	KindAccept     = "device.accept"
 	KindTurnAway   = "device.turn-away" // an operator refused a pending device
 	KindBorn       = "device.born"
+	KindFirmware   = "device.firmware" // what it attests to run is another, or was withdrawn
 	KindRefused    = "device.refused" // a birth was refused
 	KindRevoke     = "device.revoke"
 	KindQuarantine = "device.quarantine"

@@ -20,6 +20,15 @@ type Firmware struct {
 	appraise.Running
 	First time.Time `json:"first"`          // when evidence first showed this image, after another
 	Void  bool      `json:"void,omitempty"` // later evidence showed none, or did not verify
+	Told  Told      `json:"told,omitzero"`  // what the ledger has of it
+}
+
+// Told is what the ledger records of a device's firmware.
+type Told struct {
+	Digest    identity.Digest `json:"digest"`
+	Release   string          `json:"release,omitempty"`   // the signed release that it is
+	Reference string          `json:"reference,omitempty"` // an operator's name for it, where it is none
+	Withdrawn string          `json:"withdrawn,omitempty"` // why the release was
 }
 
 // shown is what is kept of a device's firmware after an appraisal. That one
@@ -29,26 +38,46 @@ func (w *Firmware) shown(runs *appraise.Running) *Firmware {
 	case runs == nil && w == nil:
 		return nil
 	case runs == nil:
-		return &Firmware{Running: w.Running, First: w.First, Void: true}
-	case w != nil && w.Digest == runs.Digest:
-		return &Firmware{Running: *runs, First: w.First}
+		return &Firmware{Running: w.Running, First: w.First, Void: true, Told: w.Told}
+	case w == nil:
+		return &Firmware{Running: *runs, First: runs.Time}
+	case w.Digest == runs.Digest:
+		return &Firmware{Running: *runs, First: w.First, Told: w.Told}
 	}
-	return &Firmware{Running: *runs, First: runs.Time}
+	return &Firmware{Running: *runs, First: runs.Time, Told: w.Told}
 }
 
-// judgeFirmware holds what r runs against what is signed. It is done anew with
-// every decision: releases are published and withdrawn, rollouts come and go.
-func (f *Fleet) judgeFirmware(ctx context.Context, g operator.Group, r *Record) error {
+// judgeFirmware holds what r runs against what is signed, and returns what the
+// ledger has to record of it. It is done anew with every decision: releases are
+// published and withdrawn, rollouts come and go.
+func (f *Fleet) judgeFirmware(ctx context.Context, g operator.Group, r *Record) ([]Event, error) {
 	if r.Firmware == nil || r.Firmware.Void {
 		delete(r.Rows, posture.Releases)
-		return nil
+		return nil, nil
 	}
 	s, err := f.shelf(ctx, g, *r)
 	if err != nil {
-		return fmt.Errorf("releases for %s: %w", r.ID, err)
+		return nil, fmt.Errorf("releases for %s: %w", r.ID, err)
 	}
-	r.Rows[posture.Releases] = appraise.ReleaseRows(r.Firmware.Running, r.Firmware.First, s)
-	return nil
+	w := *r.Firmware
+	r.Rows[posture.Releases] = appraise.ReleaseRows(w.Running, w.First, s)
+	told := w.tell(s)
+	if w.Doubt != "" || told == w.Told {
+		return nil, nil
+	}
+	was := w.Told
+	w.Told = told
+	r.Firmware = &w
+	return []Event{{Kind: KindFirmware, Device: r.ID, Details: map[string]any{"firmware": told, "was": was}}}, nil
+}
+
+// tell is what the ledger records of what runs.
+func (w Firmware) tell(s appraise.Shelf) Told {
+	t := Told{Digest: w.Digest, Reference: w.Reference}
+	if p := appraise.Stand(w.Running, s).Runs; p != nil {
+		t.Release, t.Reference, t.Withdrawn = string(p.Product)+" "+p.Version.String(), "", p.Why()
+	}
+	return t
 }
 
 // shelf is what is signed for a device that attests its firmware.

@@ -176,6 +176,8 @@ func TestWithdrawnReleaseFailsAtOnce(t *testing.T) {
 	if n := w.ledger.count("verdict pump-01") - before; n != 2 {
 		t.Errorf("%d verdicts of pump-01 in the ledger, want 2", n)
 	}
+	w.told("pump-01", 2, "pump 1.4.0", "it leaks")
+	w.told("pump-03", 1, "pump 1.3.0", "")
 	if f := w.must2(w.Device(t.Context(), "pump-01")).Firmware; f == nil || f.Withdrawn != "it leaks" {
 		t.Errorf("firmware %+v", f)
 	}
@@ -189,6 +191,38 @@ func TestWithdrawnReleaseFailsAtOnce(t *testing.T) {
 	w.shop.publish("pump", 4)
 	w.must(w.ReleasesChanged(t.Context()))
 	w.firmware("pump-01", "pass: ", "pass: ", "pass: ")
+}
+
+// told checks what the ledger has of a device's firmware, and how often.
+func (w *world) told(id identity.Device, times int, release, withdrawn string) {
+	w.t.Helper()
+	kind := fleet.KindFirmware + " " + string(id)
+	is, _ := w.ledger.last[kind]["firmware"].(map[string]any)
+	text := func(key string) string { s, _ := is[key].(string); return s }
+	if n := w.ledger.count(kind); n != times || text("release") != release || text("withdrawn") != withdrawn {
+		w.t.Errorf("the ledger has %d times what %s runs, last %v", n, id, is)
+	}
+}
+
+// TestLedgerHasWhatRuns: once for each change, whatever is appraised or decided.
+func TestLedgerHasWhatRuns(t *testing.T) {
+	w := newWorld(t)
+	w.shop.publish("pump", 3)
+	w.shop.publish("pump", 4)
+	w.withProduct()
+	w.healthy("pump-01", "pumps")
+	for n, minor := range []uint8{3, 4, 3} {
+		w.runs("pump-01", "pump", minor, uint64(minor))
+		w.runs("pump-01", "pump", minor, uint64(minor))
+		w.must1(w.Appraised(t.Context(), "pump-01", "", nil, w.rows(measure.Fail, measure.Observed, measure.IdentityAttestation)))
+		w.must1(w.Appraised(t.Context(), "pump-01", "", &appraise.Running{Digest: digest("other"), Doubt: "no boot ROM", Time: w.clock()}, w.appraisal()))
+		w.runs("pump-01", "pump", minor, uint64(minor))
+		w.told("pump-01", n+1, fmt.Sprintf("pump 1.%d.0", minor), "")
+	}
+	w.restart()
+	w.must(w.ReleasesChanged(t.Context()))
+	w.runs("pump-01", "pump", 3, 3)
+	w.told("pump-01", 3, "pump 1.3.0", "")
 }
 
 // TestWithdrawalCutsTheSessionDown under a policy that demands signed firmware.

@@ -21,12 +21,14 @@ const (
 	Quarantined = "quarantined" // a demand of its policy is unmet, or an operator holds it
 	Degraded    = "degraded"    // a demand is met only weakly
 	Revoked     = "revoked"
-	Refused     = "refused"  // its birth was refused
-	Pending     = "pending"  // somebody has to decide whether it may come in
-	Offline     = "offline"  // it was well, and has been away for too long
-	Expiring    = "expiring" // it is here, and its certificate ends without being renewed
-	Cloned      = "cloned"   // it showed a key that is another device's
-	Halted      = "halted"   // of a rollout: too much failed, or its release was withdrawn
+	Refused     = "refused"   // its birth was refused
+	Pending     = "pending"   // somebody has to decide whether it may come in
+	Offline     = "offline"   // it was well, and has been away for too long
+	Expiring    = "expiring"  // it is here, and its certificate ends without being renewed
+	Cloned      = "cloned"    // it showed a key that is another device's
+	Halted      = "halted"    // of a rollout: too much failed, or its release was withdrawn
+	Withdrawn   = "withdrawn" // it runs a release that its signers have taken back
+	Rollback    = "rollback"  // its counter does not keep out what is older than what it runs
 )
 
 const (
@@ -36,14 +38,14 @@ const (
 )
 
 var severities = map[string]string{
-	Quarantined: critical, Cloned: critical, Halted: critical,
-	Degraded: warning, Refused: warning, Offline: warning, Expiring: warning,
+	Quarantined: critical, Cloned: critical, Halted: critical, Rollback: critical,
+	Degraded: warning, Withdrawn: warning, Refused: warning, Offline: warning, Expiring: warning,
 	Revoked: info, Pending: info,
 }
 
 // Kinds are the kinds of alerts.
 func Kinds() []string {
-	return []string{Quarantined, Degraded, Revoked, Refused, Pending, Offline, Expiring, Cloned, Halted}
+	return []string{Quarantined, Degraded, Revoked, Refused, Pending, Offline, Expiring, Cloned, Halted, Withdrawn, Rollback}
 }
 
 // The kinds of the ledger's records that say something here, beside those of
@@ -51,6 +53,7 @@ func Kinds() []string {
 const (
 	kindStatus   = "device.status"
 	kindTurnAway = "device.turn-away"
+	kindFirmware = "device.firmware"
 )
 
 // flapping is within which time an alert that comes back is the same one.
@@ -136,7 +139,12 @@ type details struct {
 		Measure measure.ID      `json:"measure"`
 		From    measure.Verdict `json:"from"`
 		To      measure.Verdict `json:"to"`
+		Reason  string          `json:"reason"`
 	} `json:"change"`
+	Firmware struct {
+		Release   string `json:"release"`
+		Withdrawn string `json:"withdrawn"`
+	} `json:"firmware"`
 }
 
 // parse reads the details of a record. What does not fit says nothing here: a
@@ -160,7 +168,12 @@ func changes(r ledger.Record, d details) []Change {
 	case kindStatus:
 		return ofStatus(r, d)
 	case ledger.Verdict:
-		return []Change{VerdictChange{d.Change.Measure, d.Change.From, d.Change.To}}
+		return append(ofVerdict(r, d), VerdictChange{d.Change.Measure, d.Change.From, d.Change.To})
+	case kindFirmware:
+		if d.Firmware.Withdrawn == "" {
+			return []Change{Clear{device, []string{Withdrawn}, r.Time}}
+		}
+		return []Change{raise(r, Withdrawn, device, limited("it runs "+d.Firmware.Release+", which was withdrawn: "+d.Firmware.Withdrawn))}
 	case ledger.Issue:
 		if d.Class != pki.Operational || r.Device == "" || d.End.IsZero() {
 			return nil
@@ -185,6 +198,19 @@ func changes(r ledger.Record, d details) []Change {
 	return nil
 }
 
+// ofVerdict is what follows from a new verdict. That a device proves nothing any
+// more makes nothing good that it has shown.
+func ofVerdict(r ledger.Record, d details) []Change {
+	switch {
+	case d.Change.Measure != measure.FirmwareDowngrade:
+	case d.Change.To == measure.Fail:
+		return []Change{raise(r, Rollback, string(r.Device), limited(d.Change.Reason))}
+	case d.Change.To == measure.Pass:
+		return []Change{Clear{string(r.Device), []string{Rollback}, r.Time}}
+	}
+	return nil
+}
+
 // ofStatus is what follows from a new status.
 func ofStatus(r ledger.Record, d details) []Change {
 	device := string(r.Device)
@@ -194,7 +220,7 @@ func ofStatus(r ledger.Record, d details) []Change {
 		posture.Degraded:    {Quarantined, Revoked, Refused},
 		posture.Trusted:     {Quarantined, Degraded, Revoked, Refused},
 		posture.Connected:   {Quarantined, Degraded, Revoked, Refused},
-		posture.Revoked:     {Quarantined, Degraded, Refused, Offline, Expiring},
+		posture.Revoked:     {Quarantined, Degraded, Refused, Offline, Expiring, Withdrawn, Rollback},
 	}[d.To]
 	if len(over) > 0 {
 		cs = append(cs, Clear{device, over, r.Time})
@@ -246,8 +272,10 @@ func reason(r ledger.Record, d details) string {
 	if d.Remote != "" {
 		s += " (from " + d.Remote + ")"
 	}
-	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
+	return limited(s)
 }
+
+func limited(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxReason)], "") }
 
 func shown(d details) string {
 	s := "EK " + d.EK

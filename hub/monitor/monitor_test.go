@@ -21,6 +21,7 @@ import (
 	"holdfast/identity"
 	"holdfast/iothub"
 	"holdfast/ledger"
+	"holdfast/measure"
 	"holdfast/operator"
 	"holdfast/posture"
 )
@@ -233,6 +234,42 @@ func TestHaltedRolloutsAreAlerts(t *testing.T) {
 
 // TestNothingIsLostOrComesTwice cuts the monitor off between any two records:
 // each process begins anew, and the registry hands an event over once more.
+// TestFirmwareBecomesAlerts: what runs a withdrawn release, or contradicts its
+// counter, is an alert until something better is proved.
+func TestFirmwareBecomesAlerts(t *testing.T) {
+	w := newWorld(t, nil)
+	w.devices["a"] = operator.Device{ID: "a", Group: "pumps"}
+	firmware := func(release, withdrawn string) {
+		w.record("device.firmware", "a", map[string]any{"firmware": map[string]any{"digest": "00", "release": release, "withdrawn": withdrawn}})
+		w.do(w.m.Follow)
+	}
+	verdict := func(id measure.ID, to measure.Verdict) {
+		w.record("verdict", "a", map[string]any{"change": posture.Change{Measure: id, From: measure.Unknown, To: to, Reason: "the counter stands at 5"}})
+		w.do(w.m.Follow)
+	}
+	firmware("pump 1.3.0", "")
+	verdict(measure.FirmwareDowngrade, measure.Pass)
+	verdict(measure.AppDebug, measure.Fail)
+	w.want()
+	firmware("pump 1.3.0", "it leaks")
+	w.want("a withdrawn warning + open")
+	verdict(measure.FirmwareDowngrade, measure.Fail)
+	verdict(measure.FirmwareDowngrade, measure.Unknown)
+	w.want("a withdrawn warning + open", "a rollback critical + open")
+	as, err := w.m.Alerts(t.Context(), operator.AlertQuery{Group: "pumps"})
+	if err != nil || len(as) != 2 || as[0].Reason != "the counter stands at 5" || as[1].Reason != "it runs pump 1.3.0, which was withdrawn: it leaks" {
+		t.Errorf("%+v, %v", as, err)
+	}
+	firmware("pump 1.4.0", "")
+	verdict(measure.FirmwareDowngrade, measure.Pass)
+	w.want("a withdrawn warning + cleared", "a rollback critical + cleared")
+	verdict(measure.FirmwareDowngrade, measure.Fail)
+	firmware("pump 1.4.0", "it leaks too")
+	w.status("a", posture.Quarantined, posture.Revoked)
+	w.do(w.m.Follow)
+	w.want("a withdrawn warning ++ cleared", "a rollback critical ++ cleared", "a revoked info + open")
+}
+
 func TestNothingIsLostOrComesTwice(t *testing.T) {
 	w := newWorld(t, nil)
 	for n := range 5 {
