@@ -90,13 +90,13 @@ func TestBlobChangesBetweenReads(t *testing.T) {
 	do(t, func(t *testing.T, w *world, d *device) {
 		w.slow = make(chan struct{})
 		w.offers <- []byte(w.offer(version(4)))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		d.stop()
 		w.slow = nil
 		other := w.blobs[w.releases[version(4)].Image.SHA256]
 		other[len(other)-1] ^= 1
 		w.start()
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		w.refused(t, release.ArbitrarySoftware)
 	})
 }
@@ -214,17 +214,17 @@ func TestReplayedRollout(t *testing.T) {
 	do(t, func(t *testing.T, w *world, d *device) {
 		w.offered(w.offer(version(4)))
 		d = w.boot(d, "requested")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		w.publish(version(5), 3)
 		w.offered(strings.Replace(w.offer(version(5)), "r1", "r2", 1))
 		d = w.boot(d, "requested")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if w.runs() != version(5) || w.minimum != 3 {
 			t.Fatalf("runs %s, minimum %d", w.runs(), w.minimum)
 		}
 		n, resets := len(w.asked), len(w.resets)
 		w.offered(w.offer(version(4)))
-		d = w.boot(d, "power-on")
+		w.boot(d, "power-on")
 		w.offered(w.offer(version(4)))
 		if p := w.last(); p.Attack != release.UnwantedUpdate || !p.Final {
 			t.Errorf("%+v", p)

@@ -400,6 +400,11 @@ func do(t *testing.T, f func(t *testing.T, w *world, d *device)) {
 // offered sends an offer and lets the device do what comes of it.
 func (w *world) offered(body string) {
 	w.offers <- []byte(body)
-	time.Sleep(20 * time.Second)
+	pass(20 * time.Second)
+}
+
+// pass lets time pass, and waits for what comes of it.
+func pass(d time.Duration) {
+	time.Sleep(d)
 	synctest.Wait()
 }

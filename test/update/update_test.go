@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"holdfast/device"
+	"holdfast/device/agent"
 	"holdfast/device/board"
 	"holdfast/device/board/virtual"
 	"holdfast/device/hubtest"
@@ -240,9 +241,12 @@ func TestUpdateOnABoard(t *testing.T) {
 	patch := w.repo.Delta(first, second)
 	off := w.power()
 
+	w.eventually("connected", func() bool { return w.status().Phase == agent.Connected })
+	memory := w.watchMemory()
 	w.hub.Offer(offer("good", 1))
 	w.told("committed", func(p release.Progress) bool { return p.Rollout == "good" && p.State == release.Committed && p.Final })
 	w.eventually("its counter burned", func() bool { s := w.status(); return s.Update.Minimum == 3 && s.Update.Running.Minor == 1 })
+	memory()
 	if n := w.happened(func(e virtual.Event) bool { return e.Kind == virtual.EventBooted && e.Trial && e.Slot == "B" }); n != 1 {
 		t.Errorf("%d trials", n)
 	}
