@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -78,14 +79,19 @@ func (d *Dir) Describe(c Claim) (release.Release, error) {
 	return r, nil
 }
 
+// magic is how an image in MCUboot's format begins.
+const magic = "\x3d\xb8\xf3\x96"
+
 // measure returns what a device that boots the image measures.
 func (c Claim) measure() (identity.Digest, error) {
+	if !bytes.HasPrefix(c.Image, []byte(magic)) {
+		if c.Measured == (identity.Digest{}) {
+			return c.Measured, fault.New(fault.Invalid, "the file is no MCUboot image: say with --measured what a device that boots it measures")
+		}
+		return c.Measured, nil
+	}
 	img, err := mcuboot.Parse(c.Image)
 	switch {
-	case errors.Is(err, mcuboot.NotAnImage) && c.Measured != identity.Digest{}:
-		return c.Measured, nil
-	case errors.Is(err, mcuboot.NotAnImage):
-		return c.Measured, fault.New(fault.Invalid, "the file is no MCUboot image (%w): say with --measured what a device that boots it measures", err)
 	case err != nil:
 		return c.Measured, fault.New(fault.Integrity, "the image is damaged: %w", err)
 	case c.Measured != identity.Digest{} && c.Measured != img.Digest:

@@ -36,39 +36,13 @@ func TestWithoutCgoItSaysSo(t *testing.T) {
 	}
 }
 
-// module is where Debian has SoftHSM's library.
-const module = "/usr/lib/softhsm/libsofthsm2.so"
-
-// softToken makes a token with a P-256 key and returns its PIN.
-func softToken(t *testing.T) (pin string) {
-	t.Helper()
-	util := testkit.Need(t, "softhsm2-util")
-	openssl := testkit.Need(t, "openssl")
-	dir := t.TempDir()
-	conf, key := filepath.Join(dir, "softhsm2.conf"), filepath.Join(dir, "key.pem")
-	if err := os.WriteFile(conf, []byte("directories.tokendir = "+dir+"\nobjectstore.backend = file\nlog.level = ERROR\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SOFTHSM2_CONF", conf)
-	for _, args := range [][]string{
-		{openssl, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key},
-		{util, "--init-token", "--free", "--label", "releases", "--pin", "1234", "--so-pin", "5678"},
-		{util, "--import", key, "--token", "releases", "--label", "release-1", "--id", "01", "--pin", "1234"},
-	} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
-	}
-	return "1234"
-}
-
 func TestTokenSigns(t *testing.T) {
 	testkit.Need(t, "gcc")
-	pin := softToken(t)
+	hsm := testkit.NewSoftHSM(t)
 	helper := build(t, "1")
-	cfg := token.Config{Helper: helper, Module: module, Token: "releases", Key: "release-1", PIN: pin}
-	list, err := token.Ask(t.Context(), helper, token.Request{Op: token.OpList, Module: module, Token: "releases", PIN: pin})
-	if err != nil || !slices.Contains(list.Tokens, "releases") || !slices.Equal(list.Keys, []string{"release-1"}) {
+	cfg := token.Config{Helper: helper, Module: hsm.Module, Token: hsm.Token, Key: hsm.Key, PIN: hsm.PIN}
+	list, err := token.Ask(t.Context(), helper, token.Request{Op: token.OpList, Module: hsm.Module, Token: hsm.Token, PIN: hsm.PIN})
+	if err != nil || !slices.Contains(list.Tokens, hsm.Token) || !slices.Equal(list.Keys, []string{hsm.Key}) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	s, err := token.Open(t.Context(), cfg)
