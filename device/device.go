@@ -66,8 +66,7 @@ type Device struct {
 	entropy   *entropy.Monitor
 	guard     *guard.Guard
 	agent     *agent.Agent
-	updater   *updater.Updater // nil: off says why
-	off       updater.Off
+	updater   *updater.Updater // nil: the status says why
 	log       *slog.Logger
 	started   time.Time
 	firstRun  bool // the runtime runs for the first time in this boot
@@ -192,7 +191,7 @@ func (d *Device) session(ctx context.Context, hub *dial.Dialer, id identity.Devi
 	if err != nil {
 		return nil, err
 	}
-	s, err := link.Open(ctx, conn, link.Config{Device: id, Beat: pulse.Beat})
+	s, err := link.Open(ctx, conn, link.Config{Device: id, Beat: pulse.Beat, Updates: d.updater != nil})
 	if err != nil {
 		return nil, err
 	}

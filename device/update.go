@@ -23,11 +23,10 @@ import (
 )
 
 // openUpdater makes the device's updater, if it may have one. A device that
-// takes no updates says why to whoever offers one.
+// takes no updates does not ask for offers.
 func (d *Device) openUpdater(hub *call.Caller, tpm *keys.TPM) error {
 	u, err := d.newUpdater(hub, tpm)
 	if reason, off := errors.AsType[noUpdates](err); off {
-		d.off = updater.Off{Reason: string(reason)}
 		d.log.Warn("no updates", "reason", string(reason))
 		d.updated(updater.Status{Off: string(reason)})
 		return nil
@@ -115,11 +114,9 @@ func (d *Device) tufClock() tuf.Clock {
 
 // serveUpdates hands a session to the updater.
 func (d *Device) serveUpdates(ctx context.Context, s agent.Session) {
-	if d.updater == nil {
-		d.off.Serve(ctx, s)
-		return
+	if d.updater != nil {
+		d.updater.Serve(ctx, s)
 	}
-	d.updater.Serve(ctx, s)
 }
 
 // checks are the health checks that this device can make.

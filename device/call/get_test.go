@@ -74,10 +74,12 @@ func TestGetRefuses(t *testing.T) {
 		kind   fault.Kind
 		says   string
 	}{
-		"no length":        {func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush() }, fault.Internal, "how long"},
-		"compressed":       {raw("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx"), fault.Internal, "encoded"},
-		"not found":        {http.NotFound, fault.NotFound, "404"},
-		"redirect":         {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://evil.example/", http.StatusFound) }, fault.Internal, "302"},
+		"no length":  {func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush() }, fault.Internal, "how long"},
+		"compressed": {raw("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx"), fault.Internal, "encoded"},
+		"not found":  {http.NotFound, fault.NotFound, "404"},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://evil.example/", http.StatusFound)
+		}, fault.Internal, "302"},
 		"head without end": {raw("HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 10<<10)), fault.Unavailable, ""},
 		"hangs up":         {raw(""), fault.Unavailable, ""},
 	} {

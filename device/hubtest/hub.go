@@ -72,8 +72,8 @@ type Hub struct {
 	evidence []evidence.Attestation
 	messages []mqtt.Publish
 	progress []release.Progress
-	offer    []byte // told to each session when it subscribes, and when it changes
-	conns    map[net.Conn]bool
+	offer    []byte            // told to each session when it subscribes, and when it changes
+	conns    map[net.Conn]bool // whether it has asked for offers
 }
 
 // pendingBirth is a challenge that waits for its answer.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"net"
+	"slices"
 	"time"
 
 	"holdfast/iothub"
@@ -93,10 +94,11 @@ func (h *Hub) subscribed(conn net.Conn, class pki.Class, p *mqtt.Subscribe) bool
 	body, _ := json.Marshal(h.Posture(class)) // always marshals
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.conns[conn] = true
+	offers := slices.ContainsFunc(p.Filters, func(f mqtt.Filter) bool { return f.Filter == iothub.UpdateFilter })
+	h.conns[conn] = offers
 	return send(conn, &mqtt.Suback{ID: p.ID, Codes: make([]byte, len(p.Filters))}) &&
 		send(conn, &mqtt.Publish{Topic: iothub.Posture{Version: 1}.String(), Payload: body}) &&
-		(h.offer == nil || send(conn, &mqtt.Publish{Topic: iothub.UpdateOffer{Version: 1}.String(), Payload: h.offer}))
+		(h.offer == nil || !offers || send(conn, &mqtt.Publish{Topic: iothub.UpdateOffer{Version: 1}.String(), Payload: h.offer}))
 }
 
 // request answers a report of an update.

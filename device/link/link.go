@@ -44,6 +44,7 @@ type Config struct {
 	Device    identity.Device
 	KeepAlive time.Duration // 0: a minute; whole seconds
 	Timeout   time.Duration // of the hub's answers and of writing; 0: 20 s
+	Updates   bool          // the device takes updates: it asks for offers
 	Beat      func()        // called at each sign of progress; may be nil
 }
 
@@ -137,11 +138,14 @@ func (s *Session) open() error {
 	if err := refusal(ack.Code); err != nil {
 		return err
 	}
-	filters := []mqtt.Filter{{Filter: iothub.AttestFilter}, {Filter: iothub.PostureFilter}, {Filter: iothub.UpdateFilter}}
+	filters := []mqtt.Filter{{Filter: iothub.AttestFilter}, {Filter: iothub.PostureFilter}}
+	if s.cfg.Updates {
+		filters = append(filters, mqtt.Filter{Filter: iothub.UpdateFilter})
+	}
 	if p, err = s.exchange(&mqtt.Subscribe{ID: 1, Filters: filters}); err != nil {
 		return err
 	}
-	s.updates, err = granted(p)
+	s.updates, err = granted(p, len(filters))
 	return err
 }
 
@@ -156,11 +160,11 @@ func refusal(c mqtt.Code) error {
 	return fault.New(fault.Denied, "hub refuses the session (CONNACK %d)", c)
 }
 
-// granted checks the answer to SUBSCRIBE, and reports whether the hub speaks of
-// updates: an older one does not, and may still be worked with.
-func granted(p mqtt.Packet) (updates bool, err error) {
+// granted checks the answer to SUBSCRIBE, and reports whether the hub will speak
+// of updates: an older one does not, and may still be worked with.
+func granted(p mqtt.Packet, filters int) (updates bool, err error) {
 	ack, ok := p.(*mqtt.Suback)
-	if !ok || ack.ID != 1 || len(ack.Codes) != 3 {
+	if !ok || ack.ID != 1 || len(ack.Codes) != filters {
 		return false, fmt.Errorf("hub answers SUBSCRIBE with packet type %d", p.Type())
 	}
 	for _, c := range ack.Codes[:2] {
@@ -168,7 +172,7 @@ func granted(p mqtt.Packet) (updates bool, err error) {
 			return false, fault.New(fault.Denied, "hub refuses the subscriptions")
 		}
 	}
-	return ack.Codes[2] != mqtt.SubackFailure, nil
+	return filters > 2 && ack.Codes[2] != mqtt.SubackFailure, nil
 }
 
 // exchange sends a packet and waits for its answer. A PUBLISH that comes

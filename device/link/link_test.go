@@ -102,7 +102,7 @@ func connect(t *testing.T, answer func(*broker, mqtt.Packet)) (*link.Session, *b
 	b := &broker{conn: far, answer: answer}
 	var wg sync.WaitGroup
 	wg.Go(b.run)
-	s, err := link.Open(t.Context(), plain{near}, link.Config{Device: "pump-01"})
+	s, err := link.Open(t.Context(), plain{near}, link.Config{Device: "pump-01", Updates: true})
 	t.Cleanup(func() {
 		if s != nil {
 			_ = s.Close()

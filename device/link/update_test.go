@@ -2,11 +2,13 @@ package link_test
 
 import (
 	"encoding/json"
+	"net"
 	"testing"
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
+	"holdfast/device/link"
 	"holdfast/fault"
 	"holdfast/iothub"
 	"holdfast/mcuboot"
@@ -90,5 +92,23 @@ func TestHubThatDoesNotSpeakOfUpdatesIsWorkedWith(t *testing.T) {
 		if n := len(b.packets(mqtt.PUBLISH)); n != 0 || s.Err() != nil {
 			t.Errorf("%d messages, %v", n, s.Err())
 		}
+	})
+}
+
+// TestDeviceWithoutUpdatesDoesNotAskForThem: that is how the hub knows.
+func TestDeviceWithoutUpdatesDoesNotAskForThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		b := &broker{conn: far, answer: obliging}
+		go b.run()
+		s, err := link.Open(t.Context(), plain{near}, link.Config{Device: "pump-01"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := b.packets(mqtt.SUBSCRIBE)[0].(*mqtt.Subscribe).Filters; len(f) != 2 {
+			t.Errorf("filters %v", f)
+		}
+		_ = s.Close()
+		_ = far.Close()
 	})
 }

@@ -60,10 +60,12 @@ var (
 	ErrTrying = errors.New("a trial is on")
 	// ErrNotVerified is returned by MarkTrial before VerifyInactive.
 	ErrNotVerified = errors.New("the inactive slot was not verified")
+	// ErrUnfinished is returned by VerifyInactive while a Writer writes.
+	ErrUnfinished = errors.New("the download is not finished")
 	// ErrSuperseded is returned by a Writer after another Begin or Resume.
 	ErrSuperseded = errors.New("another download has begun")
-	// ErrTooLarge is returned for an image that does not fit the slot.
-	ErrTooLarge = errors.New("the image is larger than the slot")
+	// ErrSize is returned for an image that does not fit the slot.
+	ErrSize = errors.New("the image does not fit the slot")
 )
 
 // Image is the image in a slot.
@@ -152,26 +154,31 @@ func (s *Slots) save(r update.Record) error {
 }
 
 // VerifyInactive reads the inactive slot again and checks that it is the
-// release and may boot. Its errors name the attack (release.AttackOf).
+// release and may boot. What is refused is made unbootable. Its errors name the
+// attack (release.AttackOf).
 func (s *Slots) VerifyInactive(rel release.Release) error {
 	s.mu.Lock()
-	writer := s.writer
-	s.verified = nil
-	s.mu.Unlock()
-	minimum, err := s.cfg.Counter.Minimum()
-	if err != nil {
-		return fmt.Errorf("verify slot %s: security counter: %w", s.inactive(), err)
-	}
-	if err := s.judge(rel, minimum); err != nil {
-		return fmt.Errorf("verify slot %s: %w", s.inactive(), err)
-	}
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.writer != writer || writer != nil && !writer.finished {
-		return fmt.Errorf("verify slot %s: %w", s.inactive(), ErrSuperseded)
+	s.verified = nil
+	if err := s.verify(rel); err != nil {
+		return fmt.Errorf("verify slot %s: %w", s.inactive(), err)
 	}
 	s.verified = &update.Trial{Slot: s.inactive(), Digest: rel.Measured, Version: rel.Version,
 		SecurityVersion: rel.SecurityVersion, Seconds: uint32(rel.Health.Seconds)}
+	return nil
+}
+
+func (s *Slots) verify(rel release.Release) error {
+	if s.writer != nil && !s.writer.finished {
+		return ErrUnfinished
+	}
+	minimum, err := s.cfg.Counter.Minimum()
+	if err != nil {
+		return fmt.Errorf("security counter: %w", err)
+	}
+	if err := s.judge(rel, minimum); err != nil {
+		return errors.Join(err, s.spoil())
+	}
 	return nil
 }
 
@@ -200,6 +207,16 @@ func (s *Slots) judge(rel release.Release, minimum uint32) error {
 	return nil
 }
 
+// spoil makes sure that the inactive slot does not boot, even if the other one
+// is damaged: what it holds is not wanted.
+func (s *Slots) spoil() error {
+	area := s.area(s.inactive())
+	if err := area.Erase(0, area.Sector()); err != nil {
+		return err
+	}
+	return area.Sync()
+}
+
 // MarkTrial has the boot chain try the verified image, once, at the next boot.
 func (s *Slots) MarkTrial() error {
 	s.mu.Lock()
@@ -213,20 +230,20 @@ func (s *Slots) MarkTrial() error {
 	return s.save(s.record.Stage(s.cfg.Running, *s.verified))
 }
 
-// DropTrial takes a trial back that has not booted. Without one it does
-// nothing.
+// DropTrial takes back what was written and has not booted: it is not wanted
+// any more, and will not boot even if the other slot is damaged.
 func (s *Slots) DropTrial() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.dropTrial()
-}
-
-func (s *Slots) dropTrial() error {
+	if s.record.Trial != nil && s.record.Trial.Tried {
+		return fmt.Errorf("drop trial: %w", ErrTrying)
+	}
+	s.verified, s.writer = nil, nil
+	if err := s.spoil(); err != nil {
+		return fmt.Errorf("drop trial: %w", err)
+	}
 	if s.record.Trial == nil {
 		return nil
-	}
-	if s.record.Trial.Tried {
-		return ErrTrying
 	}
 	return s.save(s.record.Unstage())
 }

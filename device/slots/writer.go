@@ -1,13 +1,16 @@
 package slots
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
 
 	"holdfast/identity"
 	"holdfast/internal/flash"
+	"holdfast/mcuboot"
 	"holdfast/release"
 	"holdfast/update"
 )
@@ -15,8 +18,14 @@ import (
 // defaultBlock is how much a Writer programs at once, in bytes.
 const defaultBlock = 64 << 10
 
+// magicSize is how much of an image is written last, in bytes: without it
+// nothing boots, and what it is is known.
+const magicSize = 4
+
 // Writer writes a release's image into the inactive slot, from its beginning
-// to its end, and computes its digest on the way.
+// to its end, and computes its digest on the way. The image's first bytes, its
+// magic, are written last, once the digest is right: up to then the slot cannot
+// boot, whatever has come from the network and whenever the power goes.
 type Writer struct {
 	s    *Slots
 	rel  release.Release
@@ -49,8 +58,8 @@ func (s *Slots) Resume(rel release.Release, offset int64) (*Writer, error) {
 func (s *Slots) resume(rel release.Release, offset int64) (*Writer, error) {
 	area := s.area(s.inactive())
 	switch {
-	case rel.Image.Length <= 0 || rel.Image.Length > area.Size():
-		return nil, fmt.Errorf("%w: %d bytes, the slot has %d", ErrTooLarge, rel.Image.Length, area.Size())
+	case rel.Image.Length < magicSize || rel.Image.Length > area.Size():
+		return nil, fmt.Errorf("%w: %d bytes, the slot has %d", ErrSize, rel.Image.Length, area.Size())
 	case offset < 0 || offset > rel.Image.Length:
 		return nil, fmt.Errorf("resume at %d of %d bytes", offset, rel.Image.Length)
 	case s.record.Trying():
@@ -78,9 +87,16 @@ func (s *Slots) resume(rel release.Release, offset int64) (*Writer, error) {
 
 // rehash computes the digest of what was written before.
 func (w *Writer) rehash() error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{w.hash}, struct{ io.Reader }{io.NewSectionReader(w.area, 0, w.at)}, w.part[:cap(w.part)])
+	if w.at == 0 {
+		return nil
+	}
+	_, _ = w.hash.Write(magic()) // never fails
+	rest := io.NewSectionReader(w.area, magicSize, w.at-magicSize)
+	_, err := io.CopyBuffer(struct{ io.Writer }{w.hash}, struct{ io.Reader }{rest}, w.part[:cap(w.part)])
 	return err
 }
+
+func magic() []byte { return binary.LittleEndian.AppendUint32(nil, mcuboot.Magic) }
 
 // Offset is how much of the image is in the slot: what Resume takes, once Sync
 // has returned. What Write has taken beyond it waits for the rest of a block.
@@ -121,7 +137,14 @@ func (w *Writer) current() error {
 
 // program puts the first n bytes of part into the slot.
 func (w *Writer) program(n int) error {
-	if err := w.area.Program(w.part[:n], w.at); err != nil {
+	data, at := w.part[:n], w.at
+	if at == 0 && n > 0 {
+		if n < magicSize || !bytes.Equal(data[:magicSize], magic()) {
+			return release.Refuse(release.ArbitrarySoftware, mcuboot.NotAnImage)
+		}
+		data, at = data[magicSize:], magicSize
+	}
+	if err := w.area.Program(data, at); err != nil {
 		return fmt.Errorf("write slot %s: %w", w.s.inactive(), err)
 	}
 	_, _ = w.hash.Write(w.part[:n]) // never fails
@@ -143,8 +166,8 @@ func (w *Writer) Sync() error {
 	return w.area.Sync()
 }
 
-// Finish puts the image on stable storage and checks its length and digest, as
-// they came. VerifyInactive then checks what the slot holds.
+// Finish checks the length and the digest of what came, puts it on stable
+// storage, and makes it an image. VerifyInactive then checks what the slot holds.
 func (w *Writer) Finish() error {
 	if err := w.current(); err != nil {
 		return err
@@ -155,11 +178,13 @@ func (w *Writer) Finish() error {
 	if err := w.program(len(w.part)); err != nil {
 		return err
 	}
-	if err := w.area.Sync(); err != nil {
-		return fmt.Errorf("write slot %s: %w", w.s.inactive(), err)
-	}
 	if sum := identity.Digest(w.hash.Sum(nil)); sum != w.rel.Image.SHA256 {
 		return release.Refuse(release.ArbitrarySoftware, fmt.Errorf("image %s, %s was signed", sum, w.rel.Image.SHA256))
+	}
+	for _, step := range []func() error{w.area.Sync, func() error { return w.area.Program(magic(), 0) }, w.area.Sync} {
+		if err := step(); err != nil {
+			return fmt.Errorf("write slot %s: %w", w.s.inactive(), err)
+		}
 	}
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()

@@ -153,25 +153,3 @@ func refused(err error) bool {
 	}
 	return false
 }
-
-// Off is the updater of a device that takes no updates. It says why.
-type Off struct{ Reason string }
-
-// Serve answers the offers of a session.
-func (o Off) Serve(ctx context.Context, s Session) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.Done():
-			return
-		case body := <-s.Offers():
-			offer, err := ParseOffer(body)
-			if err != nil || offer.Product == "" {
-				continue
-			}
-			_ = s.Progress(ctx, release.Progress{Rollout: offer.Rollout, Attempt: offer.Attempt, Product: offer.Product,
-				Version: offer.Version, State: release.Idle, Reason: cut(o.Reason), Final: true}) // the next session offers again
-		}
-	}
-}

@@ -334,23 +334,6 @@ func TestCounterMissingMeansNoUpdates(t *testing.T) {
 	}
 }
 
-func TestDeviceThatTakesNoUpdatesSaysWhy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		go updater.Off{Reason: "no release root was provisioned"}.Serve(t.Context(), w)
-		w.offers <- []byte(w.offer(version(4)))
-		synctest.Wait()
-		w.offers <- []byte("nonsense")
-		w.offers <- []byte("{}")
-		synctest.Wait()
-		p := w.last()
-		if !p.Final || p.Reason != "no release root was provisioned" || p.Version != version(4) || p.State != release.Idle || len(w.told()) != 1 {
-			t.Errorf("%+v", w.told())
-		}
-		close(w.down)
-	})
-}
-
 func TestUnreadableStateBeginsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
