@@ -13,15 +13,13 @@ import (
 
 	"holdfast/fault"
 	"holdfast/hub/accounts"
+	"holdfast/hub/api"
 	"holdfast/internal/httpfault"
 	"holdfast/internal/ratelimit"
 	"holdfast/operator"
 	"holdfast/pki"
 	"holdfast/tlspolicy"
 )
-
-// maxOperatorBody bounds the body of an operator's request in bytes.
-const maxOperatorBody = 1 << 20
 
 // askAgain is how often it is asked of a request that goes on and on whether
 // whoever made it still may.
@@ -60,7 +58,7 @@ func (h *hub) judge(trust *pki.Trust, next http.Handler) http.Handler {
 		strangers: ratelimit.New(ratelimit.Config{Every: strangersEvery, Burst: strangersBurst, Keys: 4096})}
 	csrf := http.NewCrossOriginProtection()
 	csrf.SetDenyHandler(http.HandlerFunc(g.crossSite))
-	return csrf.Handler(http.MaxBytesHandler(g, maxOperatorBody))
+	return csrf.Handler(api.Bounded(g))
 }
 
 // judge judges each request.

@@ -141,7 +141,7 @@ func New(cfg Config) http.Handler {
 	h := humago.New(mux, Describe(cfg.Version))
 	a.register(h)
 	a.describe(mux, h.OpenAPI())
-	return a.withHead(a.known(bounded(a.once(mux))))
+	return a.withHead(a.known(Bounded(a.once(mux))))
 }
 
 // Describe returns the API's OpenAPI configuration. Unknown members of bodies

@@ -142,16 +142,21 @@ func (p patient) Read(b []byte) (int, error) {
 	return p.Reader.Read(b)
 }
 
-// bounded bounds the bodies of requests.
-func bounded(next http.Handler) http.Handler {
+// mostBody returns the most bytes that the body of a request may have.
+func mostBody(r *http.Request) int64 {
+	switch {
+	case r.Method == http.MethodPost && r.URL.Path == metadataPath:
+		return maxMetadata
+	case r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, blobPath):
+		return maxUpload
+	}
+	return maxBody
+}
+
+// Bounded bounds the bodies of operators' requests: most are short, and content has
+// a length of its own.
+func Bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		most := int64(maxBody)
-		switch {
-		case r.Method == http.MethodPost && r.URL.Path == metadataPath:
-			most = maxMetadata
-		case r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, blobPath):
-			most = maxUpload
-		}
-		http.MaxBytesHandler(next, most).ServeHTTP(w, r)
+		http.MaxBytesHandler(next, mostBody(r)).ServeHTTP(w, r)
 	})
 }
