@@ -32,12 +32,12 @@ func (f *Firmware) Late(now time.Time) string {
 	if f == nil || f.Behind == (mcuboot.Version{}) {
 		return ""
 	}
-	switch days := int(now.Sub(f.BehindSince) / (24 * time.Hour)); days {
-	case 0:
+	switch days := int(now.Sub(f.BehindSince) / (24 * time.Hour)); {
+	case days <= 0:
 		return fmt.Sprintf("less than a day behind %s", f.Behind)
-	case 1:
+	case days == 1:
 		return fmt.Sprintf("1 day behind %s", f.Behind)
 	default:
-		return fmt.Sprintf("%d days behind %s", max(days, 0), f.Behind)
+		return fmt.Sprintf("%d days behind %s", days, f.Behind)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -159,6 +160,9 @@ func fleetShowCmd() *cobra.Command {
 // deviceSheet prints all that is known of a device.
 func deviceSheet(w writer, d operator.Device) {
 	fmt.Fprintf(w, "device\t%s\ngroup\t%s\nstatus\t%s\nreason\t%s\n", d.ID, d.Group, d.Status, plain(d.Reason))
+	if f := d.Firmware; f != nil {
+		fmt.Fprintf(w, "firmware\t%s\n", firmwareText(d.Release, f))
+	}
 	if d.Certificate != nil {
 		fmt.Fprintf(w, "certificate\t%s, until %s\n", lifetime(d), d.Certificate.NotAfter.UTC().Format(time.RFC3339))
 	}
@@ -172,6 +176,21 @@ func deviceSheet(w writer, d operator.Device) {
 	for _, r := range d.Posture {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Measure, r.Verdict, r.Grade, age(r), plain(r.Reason))
 	}
+}
+
+// firmwareText says what a device runs, and how that stands.
+func firmwareText(release string, f *operator.Firmware) string {
+	parts := []string{cmp.Or(plain(release), f.Digest.String())}
+	if f.Withdrawn != "" {
+		parts = append(parts, "withdrawn: "+plain(f.Withdrawn))
+	}
+	if late := f.Late(time.Now()); late != "" {
+		parts = append(parts, late)
+	}
+	if f.Minimum != nil {
+		parts = append(parts, fmt.Sprintf("counter at %d", *f.Minimum))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // age says how old a row's evidence is, where it rests on any.

@@ -55,6 +55,8 @@ one to start from. Limits hold for each device from its next connection on. With
 	cmd.Flags().IntVar(&g.Limits.InFlight, "in-flight", 0, "messages of a device that wait for their acknowledgement")
 	cmd.Flags().IntVar(&g.Limits.GroupMessagesPerSecond, "group-rate", 0, "messages a second that all devices of the group may send together")
 	cmd.Flags().IntVar(&g.Limits.GroupBytesPerSecond, "group-bytes", 0, "bytes a second that all devices of the group may send together")
+	cmd.Flags().IntVar(&g.Limits.DownloadBytesPerSecond, "download", 0, "bytes of releases a second that a device may fetch")
+	cmd.Flags().IntVar(&g.Limits.GroupDownloadBytesPerSecond, "group-download", 0, "bytes of releases a second that all devices of the group may fetch together")
 	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		id, err := identity.ParseGroup(a[0])
@@ -151,7 +153,8 @@ func groupSheet(w writer, g operator.Group) {
 		n    int
 	}{{"messages a second", g.Limits.MessagesPerSecond}, {"bytes a second", g.Limits.BytesPerSecond}, {"seconds of burst", g.Limits.BurstSeconds},
 		{"bytes a message", g.Limits.MaxMessageBytes}, {"in flight", g.Limits.InFlight},
-		{"messages a second together", g.Limits.GroupMessagesPerSecond}, {"bytes a second together", g.Limits.GroupBytesPerSecond}} {
+		{"messages a second together", g.Limits.GroupMessagesPerSecond}, {"bytes a second together", g.Limits.GroupBytesPerSecond},
+		{"bytes of releases a second", g.Limits.DownloadBytesPerSecond}, {"bytes of releases a second together", g.Limits.GroupDownloadBytesPerSecond}} {
 		if l.n > 0 {
 			fmt.Fprintf(w, "%s\t%d\n", l.name, l.n)
 		}

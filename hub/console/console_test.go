@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/identity"
 	"holdfast/operator"
 )
 
@@ -320,6 +321,40 @@ func TestNobodySeesWhatTheyMayNotDo(t *testing.T) {
 			if m[1] != "/auth/logout" && m[1] != "/devices/pump-01/twin" && m[1] != "/groups/pumps/check" {
 				t.Errorf("%s has a form to %s", path, m[1])
 			}
+		}
+	}
+}
+
+// TestReleasesAreShown: what runs, how long it has been behind, and that what
+// signers said is not for operators to remove.
+func TestReleasesAreShown(t *testing.T) {
+	w := newWorld(t)
+	for path, want := range map[string][]string{
+		"/fleet":           {"pump-fw 1.2.0", "12 days behind 1.4.0", `title="it leaks">withdrawn<`},
+		"/devices/pump-01": {"pump 1.3.0", "12 days behind 1.4.0", `title="it leaks">withdrawn<`, identity.Sum([]byte("fw")).String(), "security version 6, counter at 6"},
+		"/groups":          {"product pump"},
+		"/groups/pumps":    {"product pump", `<input name="product" maxlength="32" autocomplete="off" spellcheck="false" placeholder="none" value="pump">`},
+		"/references":      {"published release", "its signers withdraw it", "Remove pump-fw"},
+	} {
+		body := w.get(path).Body.String()
+		for _, text := range want {
+			if !strings.Contains(body, text) {
+				t.Errorf("%s: no %q", path, text)
+			}
+		}
+	}
+	if body := w.get("/references").Body.String(); strings.Contains(body, "Remove pump<") {
+		t.Error("a published release can be removed")
+	}
+}
+
+// TestProductIsSet: an empty field takes the product away.
+func TestProductIsSet(t *testing.T) {
+	for typed, want := range map[string]string{"": operator.NoProduct, " pump ": "pump"} {
+		w := newWorld(t)
+		w.post("/groups/pumps/settings", url.Values{"once": {"x"}, "product": {typed}})
+		if got := w.last(t, http.MethodPut, "/v1/groups/pumps").body; !strings.Contains(got, `"product":"`+want+`"`) {
+			t.Errorf("%q: set to %s", typed, got)
 		}
 	}
 }

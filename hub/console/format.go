@@ -25,6 +25,7 @@ func functions(as assets) template.FuncMap {
 		"ago":    func(t time.Time) string { return ago(t, time.Now()) },
 		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"utc":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"late":   func(f *operator.Firmware) string { return f.Late(time.Now()) },
 		"past":   func(t time.Time) bool { return t.Before(time.Now()) },
 		"span":   func(d posture.Duration) string { return span(time.Duration(d)) },
 		"pretty": pretty,

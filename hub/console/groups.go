@@ -92,6 +92,7 @@ func limitFields() []limit {
 	return []limit{
 		{Name: "messages_per_second", Title: "Messages a second"}, {Name: "bytes_per_second", Title: "Bytes a second"},
 		{Name: "burst_seconds", Title: "Burst, seconds"}, {Name: "max_message_bytes", Title: "Bytes of a message"}, {Name: "in_flight", Title: "In flight"},
+		{Name: "download_bytes_per_second", Title: "Bytes of releases a second"}, {Name: "group_download_bytes_per_second", Title: "Bytes of releases a second, all together"},
 		{Name: "group_messages_per_second", Title: "Messages a second, all together"}, {Name: "group_bytes_per_second", Title: "Bytes a second, all together"},
 	}
 }

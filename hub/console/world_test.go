@@ -14,6 +14,7 @@ import (
 	"holdfast/hub/console"
 	"holdfast/identity"
 	"holdfast/ledger"
+	"holdfast/mcuboot"
 	"holdfast/measure"
 	"holdfast/operator"
 	"holdfast/posture"
@@ -140,13 +141,16 @@ func rows() []measure.Row {
 
 func newAPI() *api {
 	policy, _ := posture.Builtin(posture.Standard)
-	group := operator.Group{ID: "pumps", Policy: policy, FileKeys: true}
+	group := operator.Group{ID: "pumps", Policy: policy, FileKeys: true, Product: "pump"}
+	minimum := uint64(6)
+	firmware := &operator.Firmware{Digest: identity.Sum([]byte("fw")), Since: now.Add(-72 * time.Hour), Time: now.Add(-time.Hour), Product: "pump", Version: mcuboot.Version{Major: 1, Minor: 3},
+		SecurityVersion: 6, Minimum: &minimum, Withdrawn: "it leaks", Behind: mcuboot.Version{Major: 1, Minor: 4}, BehindSince: time.Now().Add(-12*24*time.Hour - time.Hour)}
 	decision := posture.Decide(policy, posture.Subject{Device: "pump-01", Group: "pumps"}, rows(), now, false)
 	status := []posture.Status{posture.Trusted, posture.Degraded, posture.Quarantined, posture.Connected, posture.Offline, posture.Pending, posture.Refused, posture.Revoked}
 	page := operator.FleetPage{Next: "cursor", Total: 1234, Counts: map[posture.Status]int{}}
 	for i, s := range status {
 		page.Counts[s] = 10 * (i + 1)
-		page.Devices = append(page.Devices, operator.Summary{ID: identity.Device("pump-0" + string(rune('1'+i))), Group: "pumps", Status: s,
+		page.Devices = append(page.Devices, operator.Summary{ID: identity.Device("pump-0" + string(rune('1'+i))), Group: "pumps", Status: s, Firmware: []*operator.Firmware{firmware, nil}[i%2],
 			Reason: "firmware.secure-boot: fails: PCR 4 has a measurement that is not known", Release: "pump-fw 1.2.0", Met: 17 - i, Weak: i % 3, Unmet: i % 2,
 			Pass: 20 - i, Fail: i % 3, Unknown: 12, LastSeen: now.Add(-time.Duration(i) * time.Hour), Connected: i < 4, NotAfter: now.Add(time.Duration(8-2*i) * time.Hour)})
 	}
@@ -176,7 +180,8 @@ func newAPI() *api {
 		"GET /v1/groups": []operator.Group{group, {ID: "valves", Policy: posture.Policy{Name: "lenient", Version: 1}}}, "GET /v1/groups/pumps": group,
 		"PUT /v1/groups/pumps": group, "PUT /v1/groups/sensors": group,
 		"GET /v1/devices/pump-01": operator.Device{ID: "pump-01", Group: "pumps", Status: posture.Quarantined, Reason: "firmware.secure-boot: fails: PCR 4 has a measurement that is not known",
-			Certificate: &operator.Certificate{NotAfter: now.Add(time.Hour), Lifetime: 3600, Serial: "0a0b"}, Born: now.Add(-72 * time.Hour), LastSeen: now, Connected: true, Posture: rows(), Decision: &decision},
+			Certificate: &operator.Certificate{NotAfter: now.Add(time.Hour), Lifetime: 3600, Serial: "0a0b"}, Born: now.Add(-72 * time.Hour), LastSeen: now, Connected: true, Posture: rows(), Decision: &decision,
+			Release: "pump 1.3.0", Firmware: firmware},
 		"GET /v1/devices/pump-01/certificates": []operator.Issued{
 			{Serial: "5f3a99aa77bb00112233445566778899", Class: "operational", NotBefore: now.Add(-time.Hour), NotAfter: now.Add(23 * time.Hour)},
 			{Serial: "4f3a99aa77bb00112233445566778899", Class: "operational", NotBefore: now.Add(-20 * time.Hour), NotAfter: now.Add(4 * time.Hour), Revoked: now, Reason: "superseded"},
@@ -194,7 +199,8 @@ func newAPI() *api {
 			{ID: "a2", Time: now.Add(-time.Hour), Device: "pump-02", Group: "pumps", Kind: "degraded", Severity: "warning", From: posture.Trusted, To: posture.Degraded, Reason: "evidence is stale", Acknowledged: now, By: "ada"}},
 		"GET /v1/cas": []operator.CA{{Name: "acme", Kind: "maker", Subject: "CN=Acme device CA", NotAfter: now.AddDate(5, 0, 0), Challenge: "c0ffee", PEM: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
 			{Name: "tpm-root", Kind: "endorsement", Class: "hardware", Subject: "CN=TPM root", NotAfter: now.AddDate(20, 0, 0), PEM: "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n"}},
-		"GET /v1/references":  []operator.Reference{{Group: "pumps", Kind: "firmware", PCR: 4, Digest: identity.Sum([]byte("fw")), Name: "pump-fw", Version: "1.2.0"}},
+		"GET /v1/references": []operator.Reference{{Group: "pumps", Kind: "firmware", PCR: 4, Digest: identity.Sum([]byte("fw")), Name: "pump-fw", Version: "1.2.0-rc1"},
+			{Group: "pumps", Kind: "firmware", PCR: 4, Digest: identity.Sum([]byte("fw 1.3")), Name: "pump", Version: "1.3.0", Released: true}},
 		"GET /v1/enrollments": []operator.Enrollment{{Kind: "individual", ID: "sensor-01", Group: "pumps", MakerCA: "acme"}, {Kind: "group", ID: "line-3", Group: "valves", MakerCA: "acme", IDs: []string{"valve-*"}, Disabled: true}},
 		"GET /v1/accounts": []operator.Account{{Name: "ada", Role: operator.RoleAdministrator, Passkeys: []operator.Passkey{{ID: "k1", Name: "Office laptop", Created: now, LastUsed: now}}, Created: now, LastSeen: now},
 			{Name: "night-shift", Role: operator.RoleOperator, Groups: []identity.Group{"pumps"}, Created: now}, {Name: "gone", Role: operator.RoleViewer, Created: now, Revoked: now}},
@@ -207,7 +213,7 @@ func newAPI() *api {
 }
 
 // spoil puts evil before each text of an answer that is not what a program
-// reads: times, statuses and JSON within JSON.
+// reads: times, versions, statuses and JSON within JSON.
 func spoil(t *testing.T, v any, evil string) any {
 	t.Helper()
 	if text, ok := v.(string); ok {
@@ -248,6 +254,9 @@ func spoiled(v any, name, evil string) any {
 		return v
 	case string:
 		if _, err := time.Parse(time.RFC3339, v); err == nil || v == "" {
+			return v
+		}
+		if _, err := mcuboot.ParseVersion(v); err == nil {
 			return v
 		}
 		switch name {
