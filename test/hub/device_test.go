@@ -35,6 +35,7 @@ type device struct {
 	keys    *keys.TPM
 	tpm     transport.TPM
 	log     evidence.EventLog // of its boot
+	claimed identity.Digest   // what its runtime says that it is; zero: the firmware of the bench
 }
 
 // csr is a certificate request for key in the name of cn.
@@ -202,12 +203,12 @@ func (d *device) makeBirth(token string) error {
 }
 
 // claims are a healthy device's.
-func claims() []byte {
+func claims(runs identity.Digest) []byte {
 	b, _ := json.Marshal(evidence.Claims{Runtime: "test", Clock: "unknown", Reset: "power-on", // always marshals
 		Entropy:      evidence.Entropy{Source: "hwrng", Samples: 1024, RepetitionCount: true, AdaptiveProportion: true},
 		Acceleration: []string{"aes", "sha"},
 		Watchdog:     evidence.Watchdog{Armed: true, Timeout: 60, Checks: map[string]bool{"program": true}},
-		Firmware:     evidence.Firmware{Digest: firmware.String(), Slot: "A", Version: "1.0.0"}})
+		Firmware:     evidence.Firmware{Digest: runs.String(), Slot: "A", Version: "1.0.0"}})
 	return b
 }
 
@@ -220,7 +221,11 @@ func (x *wire) nonce() ([]byte, error) {
 
 // evidence is what the device says for a nonce and a channel, in the name of id.
 func (d *device) evidence(id identity.Device, nonce, exporter []byte, next *keys.Key) (evidence.Attestation, error) {
-	c := claims()
+	runs := firmware
+	if d.claimed != (identity.Digest{}) {
+		runs = d.claimed
+	}
+	c := claims(runs)
 	s, err := d.keys.Attest(keys.Request{Qualifying: evidence.Binding(nonce, id, exporter, c),
 		PCRs: []int{0, 1, 2, 3, 4, 5, 6, 7, 11}, Next: next})
 	if err != nil {
