@@ -134,10 +134,7 @@ func Rotate(r Rotation) Edit {
 // Renew signs roles again as they are, for a later expiry; without roles, all.
 func Renew(names ...string) Edit {
 	return Edit{renews: true, apply: func(c *content) ([]string, error) {
-		known := []string{tuf.Root, tuf.Targets}
-		for _, p := range roles(c.products) {
-			known = append(known, p)
-		}
+		known := append([]string{tuf.Root, tuf.Targets}, roles(c.products)...)
 		for _, n := range names {
 			if !slices.Contains(known, n) {
 				return nil, fault.New(fault.NotFound, "there is no role %q: want one of %q", n, known)
