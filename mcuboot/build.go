@@ -41,7 +41,7 @@ func Build(payload []byte, version Version, securityCounter uint32, signer crypt
 }
 
 func header(payload []byte, v Version, protected int) []byte {
-	h := le.AppendUint32(nil, magic)
+	h := le.AppendUint32(nil, Magic)
 	h = le.AppendUint32(h, 0) // load address
 	h = le.AppendUint16(h, headerSize)
 	h = le.AppendUint16(h, uint16(protected))

@@ -21,8 +21,10 @@ const MaxSize = 128 << 20
 // maxTags is the most tags an image may have.
 const maxTags = 64
 
+// Magic is how an image begins, little-endian. Without it nothing boots.
+const Magic uint32 = 0x96f3b83d
+
 const (
-	magic          = 0x96f3b83d
 	headerSize     = 32
 	openMagic      = 0x6907
 	protectedMagic = 0x6908

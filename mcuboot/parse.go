@@ -35,7 +35,7 @@ func ParseAt(r io.ReaderAt, size int64) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if got := le.Uint32(head); got != magic {
+	if got := le.Uint32(head); got != Magic {
 		return nil, fmt.Errorf("%w: magic %#x", NotAnImage, got)
 	}
 	l, err := layoutOf(r, head, size)

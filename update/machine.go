@@ -51,7 +51,8 @@ type Machine struct {
 }
 
 // Action is what a machine wants done. Actions are done in their order; when
-// one fails, those after it are dropped and the machine is told (Failed).
+// one fails, those after it are dropped and the machine is told (Failed). Stop
+// and Report do not fail: a report that does not reach the hub waits.
 type Action string
 
 // The actions.
@@ -150,8 +151,11 @@ func (m Machine) Next(e Event, now time.Time) (Machine, []Action) {
 			return m.end("", e.Err)
 		}
 	case Tick:
-		if m.State == release.Staged {
+		switch m.State {
+		case release.Staged:
 			return m.staged(now)
+		case release.Reverting: // if it still runs, the reset has failed
+			return m, []Action{Reset}
 		}
 	case HealthPassed:
 		if m.State == release.Confirming {

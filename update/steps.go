@@ -269,22 +269,20 @@ func (m Machine) giveUp(reason string) (Machine, []Action) {
 // failed is an action that could not be done.
 func (m Machine) failed(e Failed) (Machine, []Action) {
 	why := fmt.Errorf("%s: %w", e.Action, e.Err)
-	switch e.Action {
-	case Download, VerifySlot:
-		if m.installing() {
-			return m.end("", why)
-		}
-	case MarkTrial, Reset:
-		if m.State == release.Trying {
-			return m.end(DropTrial, why)
-		}
-	case MarkCommitted:
-		if m.State == release.Committed && m.Facts.Trial {
-			m.State, m.Reason, m.Ends = release.Reverting, cut(why.Error(), MaxReason), m.Ends[:max(0, len(m.Ends)-1)]
-			return m, []Action{Report, Reset}
-		}
+	switch {
+	case m.installing():
+		return m.end("", why)
+	case m.State == release.Trying:
+		return m.end(DropTrial, why)
+	case e.Action == CheckHealth:
+		return m.giveUp(short(why.Error()))
+	case m.State != release.Committed || e.Action != MarkCommitted && e.Action != DropTrial:
+		return m, nil // mended at the next start
+	case m.Facts.Trial:
+		m.State, m.Reason, m.Ends = release.Reverting, short(why.Error()), m.Ends[:max(0, len(m.Ends)-1)]
+		return m, []Action{Report, Reset}
 	}
-	return m, nil // the rest is mended at the next start
+	return m.end("", why)
 }
 
 // end gives an attempt up.
