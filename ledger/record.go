@@ -55,6 +55,7 @@ const (
 	HubStart     Kind = "hub.start"
 
 	ReleaseRoot     Kind = "release.root"     // a root of the release keys is trusted from now on
+	ReleaseMetadata Kind = "release.metadata" // a file that release keys have signed is in force
 	ReleasePublish  Kind = "release.publish"  // a release is published, or what is said of one changes
 	ReleaseWithdraw Kind = "release.withdraw" // its signers have taken it back
 	ReleaseExpiring Kind = "release.expiring" // what release keys have signed ends soon, or has ended

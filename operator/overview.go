@@ -105,7 +105,7 @@ type Alert struct {
 	Time         time.Time       `json:"time"`
 	Device       identity.Device `json:"device,omitempty" doc:"absent: one that has no id yet"`
 	Group        identity.Group  `json:"group,omitempty"`
-	Kind         string          `json:"kind" enum:"quarantined,degraded,revoked,refused,pending,offline,expiring,cloned,halted,withdrawn,rollback" doc:"what it is about; a device has one open alert of each, halted is of a rollout"`
+	Kind         string          `json:"kind" enum:"quarantined,degraded,revoked,refused,pending,offline,expiring,cloned,halted,withdrawn,rollback,ending" doc:"what it is about; a device has one open alert of each, halted is of a rollout, ending of signed metadata"`
 	Severity     string          `json:"severity" enum:"info,warning,critical"`
 	From         posture.Status  `json:"from,omitempty"`
 	To           posture.Status  `json:"to,omitempty"`

@@ -28,6 +28,7 @@ const (
 	Cloned      = "cloned"    // it showed a key that is another device's
 	Halted      = "halted"    // of a rollout: too much failed, or its release was withdrawn
 	Withdrawn   = "withdrawn" // it runs a release that its signers have taken back
+	Ending      = "ending"    // what release keys have signed ends soon: nobody else can renew it
 	Rollback    = "rollback"  // its counter does not keep out what is older than what it runs
 )
 
@@ -39,13 +40,13 @@ const (
 
 var severities = map[string]string{
 	Quarantined: critical, Cloned: critical, Halted: critical, Rollback: critical,
-	Degraded: warning, Withdrawn: warning, Refused: warning, Offline: warning, Expiring: warning,
+	Degraded: warning, Withdrawn: warning, Refused: warning, Offline: warning, Expiring: warning, Ending: warning,
 	Revoked: info, Pending: info,
 }
 
 // Kinds are the kinds of alerts.
 func Kinds() []string {
-	return []string{Quarantined, Degraded, Revoked, Refused, Pending, Offline, Expiring, Cloned, Halted, Withdrawn, Rollback}
+	return []string{Quarantined, Degraded, Revoked, Refused, Pending, Offline, Expiring, Cloned, Halted, Withdrawn, Rollback, Ending}
 }
 
 // The kinds of the ledger's records that say something here, beside those of
@@ -135,6 +136,7 @@ type details struct {
 	End     time.Time      `json:"not_after"`
 	Foreign bool           `json:"key_of_another"`
 	Rollout string         `json:"rollout"`
+	Role    string         `json:"role"`
 	Change  struct {
 		Measure measure.ID      `json:"measure"`
 		From    measure.Verdict `json:"from"`
@@ -174,6 +176,10 @@ func changes(r ledger.Record, d details) []Change {
 			return []Change{Clear{device, []string{Withdrawn}, r.Time}}
 		}
 		return []Change{raise(r, Withdrawn, device, limited("it runs "+d.Firmware.Release+", which was withdrawn: "+d.Firmware.Withdrawn))}
+	case ledger.ReleaseExpiring:
+		return []Change{raise(r, Ending, ofReleases(d), reason(r, d))}
+	case ledger.ReleaseRoot, ledger.ReleaseMetadata:
+		return []Change{Clear{ofReleases(d), []string{Ending}, r.Time}}
 	case ledger.Issue:
 		if d.Class != pki.Operational || r.Device == "" || d.End.IsZero() {
 			return nil
@@ -247,6 +253,9 @@ func raise(r ledger.Record, kind, subject, reason string) Raise {
 	}
 	return a
 }
+
+// ofReleases is what alerts on signed metadata are about.
+func ofReleases(d details) string { return "metadata " + d.Role }
 
 // ofRollout is what alerts on a rollout are about; no device has a space in its id.
 func ofRollout(d details) string { return "rollout " + d.Rollout }

@@ -232,6 +232,21 @@ func TestHaltedRolloutsAreAlerts(t *testing.T) {
 	w.want("- halted critical + cleared", "- halted critical + cleared")
 }
 
+func TestEndingMetadataIsAnAlert(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, role := range []string{"root", "pump"} {
+		w.record("release.expiring", "", map[string]any{"role": role, "version": 3, "reason": role + " expires in 29 days"})
+	}
+	w.do(w.m.Follow)
+	w.want("- ending warning + open", "- ending warning + open")
+	w.record("release.metadata", "", map[string]any{"role": "pump", "version": 4})
+	w.do(w.m.Follow)
+	w.want("- ending warning + open", "- ending warning + cleared")
+	w.record("release.root", "", map[string]any{"role": "root", "version": 4})
+	w.do(w.m.Follow)
+	w.want("- ending warning + cleared", "- ending warning + cleared")
+}
+
 // TestNothingIsLostOrComesTwice cuts the monitor off between any two records:
 // each process begins anew, and the registry hands an event over once more.
 // TestFirmwareBecomesAlerts: what runs a withdrawn release, or contradicts its

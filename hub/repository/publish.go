@@ -318,9 +318,17 @@ func sameRelease(x, y release.Release) bool {
 // record puts into the ledger what a publication changes. It comes before the
 // publication: nothing is published that the ledger does not have.
 func (r *Repository) record(ctx context.Context, by string, was, is *state, d *draft) error {
-	for _, v := range d.newRoots {
-		details := map[string]any{"by": by, "version": v, "sha256": identity.Sum(d.roots[v]), "first": !was.published() && v == d.newRoots[0]}
-		if err := r.cfg.Ledger.Record(ctx, string(ledger.ReleaseRoot), "", details); err != nil {
+	for _, name := range slices.SortedFunc(maps.Keys(d.files), rootsLast) {
+		v, role, _ := parseName(name)
+		kind, details := ledger.ReleaseMetadata, map[string]any{"by": by, "role": role, "version": v, "sha256": identity.Sum(d.files[name])}
+		switch role {
+		case tuf.Snapshot:
+			continue // the hub makes a new one each day
+		case tuf.Root:
+			kind = ledger.ReleaseRoot
+			details["first"] = !was.published() && v == d.newRoots[0] // trusted because an administrator says so
+		}
+		if err := r.cfg.Ledger.Record(ctx, string(kind), "", details); err != nil {
 			return err
 		}
 	}

@@ -35,7 +35,7 @@ func TestPublishedReleasesAreWhatDevicesInstall(t *testing.T) {
 	default:
 		t.Error("nobody is told that releases were published")
 	}
-	if got := w.recorded(); !slices.Equal(got, []string{"release.root", "release.publish", "release.publish"}) {
+	if got := w.recorded(); !slices.Equal(got, []string{"release.metadata", "release.metadata", "release.root", "release.publish", "release.publish"}) {
 		t.Errorf("recorded %v", got)
 	}
 	d := w.device(w.root(1, nil))
@@ -88,7 +88,7 @@ func TestWithdrawnReleasesAreKnownAndNotServed(t *testing.T) {
 	changed := w.Changed()
 	w.publish(map[string][]byte{"2.pump.json": w.product(2, rels...)})
 	<-changed
-	if got := w.recorded(); !slices.Equal(got, []string{"release.withdraw"}) {
+	if got := w.recorded(); !slices.Equal(got, []string{"release.metadata", "release.withdraw"}) {
 		t.Errorf("recorded %v", got)
 	}
 	if rel, ok := w.Signed(t.Context(), rels[1].Measured); !ok || rel.Withdrawn == "" {
