@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -66,30 +66,49 @@ func (k *keyFlags) secret(what, file, flag string) (string, error) {
 	return readHidden(in)
 }
 
-// readHidden reads a line from a terminal that does not show it.
+// errTyping says that whoever typed a secret gave up.
+var errTyping = errors.New("interrupted")
+
+// readHidden reads a line from a terminal that does not show it. Ctrl-C arrives as
+// a key, so that the terminal is as it was whatever is typed.
 func readHidden(f *os.File) (string, error) {
 	was, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	if err != nil {
 		return "", err
 	}
 	quiet := *was
-	quiet.Lflag &^= unix.ECHO
+	quiet.Lflag &^= unix.ECHO | unix.ICANON | unix.ISIG
+	quiet.Cc[unix.VMIN], quiet.Cc[unix.VTIME] = 1, 0
 	if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, &quiet); err != nil {
 		return "", err
 	}
 	defer func() { _ = unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, was) }() // nothing better can be done
+	return typed(f)
+}
+
+// typed reads keys up to the end of a line, with backspace and Ctrl-U. It reads
+// nothing behind the line: the next question may be answered already.
+func typed(r io.Reader) (string, error) {
 	var line []byte
-	for one := make([]byte, 1); len(line) < 4<<10; {
-		n, err := f.Read(one)
-		if n == 0 || errors.Is(err, io.EOF) || one[0] == '\n' {
-			break
-		}
-		if err != nil {
+	for key := make([]byte, 1); len(line) < 1<<10; {
+		if _, err := io.ReadFull(r, key); err != nil {
 			return "", err
 		}
-		line = append(line, one[0])
+		switch key[0] {
+		case '\n', '\r':
+			return string(line), nil
+		case 0x03, 0x04: // Ctrl-C, Ctrl-D
+			return "", errTyping
+		case 0x15: // Ctrl-U
+			line = nil
+		case 0x08, 0x7f:
+			_, size := utf8.DecodeLastRune(line)
+			line = line[:len(line)-size]
+		default:
+			line = append(line, key[0])
+		}
 	}
-	return string(bytes.TrimRight(line, "\r")), nil
+	return "", errors.New("the line is too long")
 }
 
 // open opens a key to sign with.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/CycloneDX/cyclonedx-go"
+	"golang.org/x/sys/unix"
 
 	"holdfast/client/staging"
 	"holdfast/internal/testkit"
@@ -114,5 +117,54 @@ func TestExpiryEndsAtAMidnight(t *testing.T) {
 		if _, err := options(in, now); exitCode(err) != 2 {
 			t.Errorf("%q: %v, want wrong usage", in, err)
 		}
+	}
+}
+
+func TestTypedSecrets(t *testing.T) {
+	for in, want := range map[string]string{"horse\n": "horse", "hors\x7fe\r": "hore", "wrong\x15r\u00f6ss\x7f\n": "r\u00f6s", "\x7f\n": ""} {
+		if got, err := typed(strings.NewReader(in)); err != nil || got != want {
+			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"hor\x03se\n", "\x04", "horse", strings.Repeat("x", 2000)} {
+		if got, err := typed(strings.NewReader(in)); err == nil {
+			t.Errorf("%.10q: took %q", in, got)
+		}
+	}
+}
+
+// A secret that is typed is not shown, and the terminal is as it was after it.
+func TestTerminalStaysAsItWas(t *testing.T) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no terminals here: %v", err)
+	}
+	defer master.Close()
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no terminals here: %v", err)
+	}
+	defer in.Close()
+	before, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := master.WriteString("correct horse\n"); err != nil {
+		t.Fatal(err)
+	}
+	k := keyFlags{io: stdio{In: in, Err: io.Discard}}
+	if got, err := k.secret("passphrase", "", "--passphrase-file"); err != nil || got != "correct horse" {
+		t.Errorf("%q, %v", got, err)
+	}
+	after, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS)
+	if err != nil || *after != *before {
+		t.Errorf("the terminal is another: %v", err)
 	}
 }
