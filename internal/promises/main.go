@@ -56,6 +56,8 @@ func promises() []promise {
 		{"fleet page of 50 of 100,000 devices, p99, hub on one processor, 1,000 devices publishing", metric(beside+"Fleet/page", "p99-ms"), "ms", 100, false, true},
 		{"dry-run of a policy over 100,000 postures, one processor", metric(beside+"Fleet/check/table", "s"), "s", 2, false, true},
 		{"the same with a condition in CEL", metric(beside+"Fleet/check/condition", "s"), "s", 2, false, true},
+		{"a rollout over 100,000 devices, each decision and report stored (fsynced)", metric("holdfast/hub/rollouts.BenchmarkRollout", "s/rollout"), "s", 0, true, false},
+		{"its memory at most, beyond that of the hub", metric("holdfast/hub/rollouts.BenchmarkRollout", "MB-peak"), "MB", 0, true, false},
 		{"device program, stripped", metric("size", "MB"), "MB", 15, false, true},
 		{"device program, resident while connected", metric("holdfast/test/durability.BenchmarkDevice", "MB-resident"), "MB", 30, false, true},
 	}
