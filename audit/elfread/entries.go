@@ -112,7 +112,6 @@ type scope struct {
 	function int // index into functions, -1: none
 	strukt   *structEntry
 	array    *typeEntry
-	enum     bool
 }
 
 // children reads the entries below a unit, with a stack of its own: entries

@@ -180,8 +180,18 @@ func (u *unpacker) content(f found) (data []byte, again func() ([]byte, error), 
 		u.later(unmap)
 		return data, func() ([]byte, error) { return data, nil }, nil
 	}
-	data, err = io.ReadAll(io.LimitReader(file, mapFrom))
+	data, err = readAll(file, info.Size())
 	return data, func() ([]byte, error) { return reread(f) }, err
+}
+
+// readAll reads a file of a size, or what there is of it.
+func readAll(file *os.File, size int64) ([]byte, error) {
+	data := make([]byte, size)
+	n, err := io.ReadFull(file, data)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return data[:n], err
 }
 
 // reread reads a small file again.
@@ -191,5 +201,9 @@ func reread(f found) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, mapFrom))
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return readAll(file, min(info.Size(), mapFrom))
 }
