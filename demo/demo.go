@@ -63,6 +63,9 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if err := s.play(arriving); err != nil {
 		return s.report(ctx), err
 	}
+	if err := s.playActs(arriving); err != nil {
+		return s.report(ctx), err
+	}
 	s.printTable()
 	if cfg.Once {
 		return s.report(ctx), nil
@@ -147,7 +150,7 @@ func (s *stage) play(ctx context.Context) error {
 		}
 	}
 	for _, p := range s.players {
-		arrived, err := s.await(ctx, p, p.end)
+		arrived, err := s.await(ctx, p, s.end(p))
 		if err == nil && arrived && p.maker {
 			err = s.awaitTelemetry(ctx, p)
 		}

@@ -16,7 +16,6 @@ import (
 	"holdfast/fault"
 	"holdfast/identity"
 	"holdfast/internal/atomicfile"
-	"holdfast/mcuboot"
 	"holdfast/operator"
 	"holdfast/pki"
 )
@@ -155,6 +154,9 @@ func (s *stage) prepare(ctx context.Context) error {
 	if err := s.buildFirmware(ctx); err != nil {
 		return err
 	}
+	if err := s.beginReleases(ctx); err != nil {
+		return fmt.Errorf("begin releases: %w", err)
+	}
 	for _, p := range s.players {
 		if p.maker {
 			continue
@@ -189,9 +191,6 @@ func (s *stage) prepare(ctx context.Context) error {
 	return nil
 }
 
-// versions of the demo's firmware, by slot.
-var versions = map[string]string{"A": "1.1.0", "B": "1.0.0"}
-
 // buildFirmware signs the device program as the firmware of both slots. The
 // signing key stays offline: the hub never sees it.
 func (s *stage) buildFirmware(ctx context.Context) error {
@@ -200,11 +199,15 @@ func (s *stage) buildFirmware(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, version := range versions {
-		if _, err := os.Stat(s.image(version)); err == nil {
+	for _, f := range []firmware{slotA, slotB, good, broken} {
+		if _, err := os.Stat(s.image(f.version)); err == nil {
 			continue
 		}
-		if _, err := run(ctx, s.Program, "board", "image", "--program", s.Device, "--version", version, "--key", keyFile, "--out", s.image(version)); err != nil {
+		program, err := s.program(f)
+		if err != nil {
+			return err
+		}
+		if _, err := run(ctx, s.Program, "board", "image", "--program", program, "--version", f.version, "--security-version", strconv.Itoa(f.security), "--key", keyFile, "--out", s.image(f.version)); err != nil {
 			return err
 		}
 	}
@@ -259,7 +262,7 @@ func (s *stage) buildBoard(ctx context.Context, p *player) error {
 	if err := os.RemoveAll(dir); err != nil { // a half-made one
 		return err
 	}
-	args := []string{"board", "create", dir, "--json", "--slot-a", s.image(versions["A"]), "--slot-b", s.image(versions["B"]),
+	args := []string{"board", "create", dir, "--json", "--slot-a", s.image(slotA.version), "--slot-b", s.image(slotB.version),
 		"--key", s.path("firmware", "firmware.pub"), "--tpm-ca", s.path("tpm-maker")}
 	if p.noTPM {
 		args = append(args, "--no-tpm")
@@ -292,8 +295,8 @@ func (s *stage) registerGroups(ctx context.Context) error {
 		}
 	}
 	for id, g := range map[identity.Group]operator.SetGroup{
-		"pumps":   {PolicyName: "standard", Simulation: true},
-		"bench":   {PolicyName: "bench", Simulation: true},
+		"pumps":   {PolicyName: "standard", Simulation: true, Product: product},
+		"bench":   {PolicyName: "bench", Simulation: true, Product: product},
 		"valves":  {PolicyName: "standard"},
 		"sensors": {PolicyName: "lenient", MakerCAs: []string{"sensor-maker"}, IDs: []string{"sensor-*"}},
 	} {
@@ -304,37 +307,16 @@ func (s *stage) registerGroups(ctx context.Context) error {
 	return nil
 }
 
-// registerReferences tells the hub which boot ROM and firmware are known good,
-// from the signed images and never from a device.
+// registerReferences tells the hub which boot ROM is known good. What firmware
+// is, it knows from what is published.
 func (s *stage) registerReferences(ctx context.Context) error {
 	for _, group := range []identity.Group{"pumps", "bench"} {
 		rom := operator.Reference{Group: group, Kind: "boot-rom", PCR: 0, Digest: s.players[0].board.BootROM, Name: "virtual boot ROM"}
 		if err := s.client.AddReference(ctx, rom); err != nil && fault.Of(err) != fault.Conflict {
 			return fmt.Errorf("reference of the boot ROM: %w", err)
 		}
-		for _, version := range versions {
-			if err := s.registerImage(ctx, group, version); err != nil {
-				return err
-			}
-		}
 	}
-	return nil
-}
-
-func (s *stage) registerImage(ctx context.Context, group identity.Group, version string) error {
-	b, err := os.ReadFile(s.image(version))
-	if err != nil {
-		return err
-	}
-	img, err := mcuboot.Parse(b)
-	if err != nil {
-		return fmt.Errorf("firmware %s: %w", version, err)
-	}
-	ref := operator.Reference{Group: group, Kind: "firmware", PCR: 4, Digest: img.Digest, Name: "pump-fw", Version: version}
-	if err := s.client.AddReference(ctx, ref); err != nil && fault.Of(err) != fault.Conflict {
-		return fmt.Errorf("reference of firmware %s: %w", version, err)
-	}
-	return nil
+	return s.publish(ctx, slotB, slotA)
 }
 
 // registerDevice tells the hub which device will come as which id.
@@ -365,6 +347,8 @@ func (s *stage) provision(ctx context.Context, p *player) error {
 		"--mqtt-port", strconv.Itoa(s.story.Ports.MQTT), "--trust", s.path("hub", "root.pem")}
 	if p.noTPM {
 		args = append(args, "--token-file", s.token(p))
+	} else {
+		args = append(args, "--release-root", s.releaseRoot(), "--product", product)
 	}
 	_, err := run(ctx, s.Device, args...)
 	return err

@@ -14,11 +14,13 @@ type story struct {
 	path       string
 	Registered map[string]bool `json:"registered"` // devices that the hub knows of
 	Tampered   map[string]bool `json:"tampered"`   // devices whose flash has been modified
+	Published  map[string]bool `json:"published"`  // versions of the firmware
+	Acts       []string        `json:"acts"`       // of the updates, those that have been played
 	Ports      ports           `json:"ports"`
 }
 
 func loadStory(path string) (*story, error) {
-	s := &story{path: path, Registered: map[string]bool{}, Tampered: map[string]bool{}}
+	s := &story{path: path, Registered: map[string]bool{}, Tampered: map[string]bool{}, Published: map[string]bool{}}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil

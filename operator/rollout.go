@@ -43,6 +43,7 @@ type RolloutPlan struct {
 	Deadline    int64            `json:"deadline_seconds,omitempty" minimum:"0" maximum:"7776000" doc:"that a device has from its offer on; default 72 h"`
 	SilentAfter int64            `json:"silent_after_seconds,omitempty" minimum:"0" maximum:"7776000" doc:"after which a device of which nothing is heard has failed; default 30 min"`
 	Windows     []release.Window `json:"windows,omitempty" maxItems:"16" doc:"when devices may start their trial, UTC; absent: at any time"`
+	OlderUnsafe bool             `json:"older_unsafe,omitempty" doc:"offer it to devices that run a newer release too: a drill, they refuse it"`
 }
 
 // RolloutCounts is how many devices stand where.

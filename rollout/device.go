@@ -61,7 +61,7 @@ func (p Plan) Enter(id identity.Device, f Facts, now time.Time) Device {
 		d.State, d.Reason = Done, "it ran the release already"
 	case f.Running.Product != "" && f.Running.Product != p.Product:
 		return d.exclude(Foreign, "it runs "+f.Running.Path(), now)
-	case f.Running.Product == p.Product && f.Running.Version.Compare(p.Version) > 0:
+	case !p.OlderUnsafe && f.Running.Product == p.Product && f.Running.Version.Compare(p.Version) > 0:
 		return d.exclude(Newer, "it runs "+f.Running.Version.String()+", which is newer", now)
 	}
 	return d

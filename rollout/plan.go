@@ -108,6 +108,9 @@ type Plan struct {
 	// the release is a failure; and how long one that says that it has committed
 	// may leave it unproved.
 	SilentAfter time.Duration `json:"silent_after"`
+	// OlderUnsafe offers the release to devices that run a newer one too. They
+	// refuse it: that is what it is for, to see that they do.
+	OlderUnsafe bool `json:"older_unsafe,omitempty"`
 
 	Measured identity.Digest `json:"measured"` // what a device that runs the release attests
 }

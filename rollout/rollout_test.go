@@ -242,4 +242,9 @@ func TestEnter(t *testing.T) {
 			t.Errorf("%s: %+v", tt.name, d)
 		}
 	}
+	drill := plan()
+	drill.OlderUnsafe = true
+	if d := drill.Enter("pump-01", rollout.Facts{Attested: stale, Running: runs("pump", mcuboot.Version{Major: 2})}, start); d.State != rollout.Waiting {
+		t.Errorf("one that runs a newer release, in a drill: %+v", d)
+	}
 }

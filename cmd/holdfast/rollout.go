@@ -34,6 +34,7 @@ type startFlags struct {
 	groups, devices, windows    []string
 	canary, step, haltOn        string
 	soak, deadline, silentAfter time.Duration
+	older                       bool
 }
 
 func rolloutStartCmd() *cobra.Command {
@@ -66,6 +67,7 @@ Windows are times of day, UTC. Shares are percentages of the devices, as 5% or 2
 	cmd.Flags().DurationVar(&f.deadline, "deadline", rollout.DefaultDeadline, "how long a device has from its offer on")
 	cmd.Flags().StringArrayVar(&f.windows, "window", nil, "when devices may start their trial, as 22:00-04:00 UTC; may be given again (default at any time)")
 	cmd.Flags().DurationVar(&f.silentAfter, "silent-after", rollout.DefaultSilentAfter, "after which time a device of which nothing is heard has failed")
+	cmd.Flags().BoolVar(&f.older, "older-unsafe", false, "offer it to devices that run a newer release too: a drill, they refuse it")
 	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		in, err := f.read(a[0], a[1])
@@ -92,6 +94,7 @@ func (f startFlags) read(product, version string) (operator.StartRollout, error)
 	if (len(f.groups) == 0) == (len(f.devices) == 0) {
 		return in, fmt.Errorf("say which devices: with --group or with --device")
 	}
+	in.OlderUnsafe = f.older
 	for _, g := range f.groups {
 		id, err := identity.ParseGroup(g)
 		if err != nil {

@@ -73,7 +73,8 @@ func (s *Service) Start(ctx context.Context, by string, in operator.StartRollout
 func (s *Service) newPlan(ctx context.Context, in operator.StartRollout) (rollout.Plan, error) {
 	p := rollout.Plan{ID: string(in.Product) + "-" + strings.ToLower(rand.Text()[:10]), Product: in.Product, Version: in.Version,
 		Groups: slices.Compact(slices.Sorted(slices.Values(in.Groups))), Devices: slices.Compact(slices.Sorted(slices.Values(in.Devices))),
-		Soak: seconds(in.Soak), Deadline: cmp.Or(seconds(in.Deadline), rollout.DefaultDeadline), SilentAfter: cmp.Or(seconds(in.SilentAfter), rollout.DefaultSilentAfter), Windows: in.Windows}
+		Soak: seconds(in.Soak), Deadline: cmp.Or(seconds(in.Deadline), rollout.DefaultDeadline), SilentAfter: cmp.Or(seconds(in.SilentAfter), rollout.DefaultSilentAfter), Windows: in.Windows,
+		OlderUnsafe: in.OlderUnsafe}
 	var err error
 	for _, share := range []struct {
 		of        *rollout.Percent
@@ -292,6 +293,10 @@ func (s *Service) retry(ctx context.Context, r rollout.Rollout, ids []identity.D
 }
 
 func planOf(p rollout.Plan) map[string]any {
-	return map[string]any{"canary": p.Canary.String(), "step": p.Step.String(), "soak": p.Soak.String(), "halt_on": p.HaltOn.String(),
+	plan := map[string]any{"canary": p.Canary.String(), "step": p.Step.String(), "soak": p.Soak.String(), "halt_on": p.HaltOn.String(),
 		"deadline": p.Deadline.String(), "silent_after": p.SilentAfter.String(), "windows": fmt.Sprint(len(p.Windows))}
+	if p.OlderUnsafe {
+		plan["older_unsafe"] = "true"
+	}
+	return plan
 }

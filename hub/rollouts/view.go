@@ -90,7 +90,7 @@ func view(r rollout.Rollout, c rollout.Counts) operator.Rollout {
 		Stage: string(r.Stage), Reason: r.Reason, By: r.By, Started: r.Started, Changed: r.Changed, Ended: r.Ended,
 		Wave: r.Wave + 1, Waves: r.Waves(), Limit: r.Limit(r.Wave, c.Total()),
 		RolloutPlan: operator.RolloutPlan{Canary: r.Canary.Float(), Step: r.Step.Float(), Soak: whole(r.Soak), HaltOn: r.HaltOn.Float(),
-			Deadline: whole(r.Deadline), SilentAfter: whole(r.SilentAfter), Windows: r.Windows},
+			Deadline: whole(r.Deadline), SilentAfter: whole(r.SilentAfter), Windows: r.Windows, OlderUnsafe: r.OlderUnsafe},
 		Counts: operator.RolloutCounts{Waiting: n[rollout.Waiting], Offered: n[rollout.Offered], Updating: n[rollout.Updating], Committed: n[rollout.Committed],
 			Done: n[rollout.Done], Failed: n[rollout.Failed], Excluded: n[rollout.Excluded], Superseded: n[rollout.Replaced]},
 		Causes: map[string]int{}, ETag: etag(r)}
