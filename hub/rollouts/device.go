@@ -109,6 +109,7 @@ func (s *Service) comes(ctx context.Context, r rollout.Rollout, d rollout.Device
 		return n, ofDevice(r, d, n)
 	})
 	if result.State != d.State {
+		s.unsettle(r)
 		s.again()
 	}
 	return result, err

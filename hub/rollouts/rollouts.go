@@ -103,6 +103,7 @@ type Service struct {
 	all     []rollout.Rollout          // the newest first; replaced, never changed
 	counts  map[int64]rollout.Counts   // as last decided on
 	filled  map[int64]time.Time        // the wave of which all that wait were found away
+	settled map[int64]bool             // those that have finished and have no device in flight
 	crashes map[identity.Device]report // to be taken in
 }
 
@@ -130,7 +131,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	for _, s := range []release.State{release.Idle, release.Downloading, release.Verifying, release.Staged, release.Trying, release.Confirming, release.Committed, release.Reverting} {
 		states = append(states, string(s))
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1), counts: map[int64]rollout.Counts{}, filled: map[int64]time.Time{}, crashes: map[identity.Device]report{},
+	s := &Service{cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1), counts: map[int64]rollout.Counts{}, filled: map[int64]time.Time{}, settled: map[int64]bool{}, crashes: map[identity.Device]report{},
 		stats: Stats{Offers: tally.NewVec([]string{"delivered", "away"}), Progress: tally.NewVec(states)}}
 	s.up = s.now()
 	for after := ""; ; {

@@ -227,6 +227,18 @@ func TestDevicesThatAreAway(t *testing.T) {
 	if r := w.show(id); r.Counts.Done != 19 {
 		t.Errorf("%+v", r)
 	}
+	w.comes(ids[2])
+	w.report(ids[2], release.Committed)
+	w.pass()
+	if r := w.show(id); r.Counts.Done != 19 || r.Counts.Committed != 1 {
+		t.Errorf("what is not proved counts: %+v", r)
+	}
+	w.with(ids[2], func(d *device) { d.facts.Attested = published(v14).Measured })
+	w.later(time.Minute)
+	w.pass()
+	if r := w.show(id); r.Counts.Done != 20 || r.Stage != "finished" {
+		t.Errorf("%+v", r)
+	}
 }
 
 // A device that comes into the group later gets what the group was brought to,

@@ -35,7 +35,7 @@ func (s *Service) step(ctx context.Context, id string) error {
 		}
 	}
 	if r.Stage.Over() {
-		return nil
+		return s.latecomers(ctx, r)
 	}
 	if r, err = s.decide(ctx, r); err != nil {
 		return err
@@ -49,6 +49,34 @@ func (s *Service) step(ctx context.Context, id string) error {
 		}
 	}
 	return s.tell(ctx, r)
+}
+
+// latecomers looks at the devices that were offered the release of a rollout
+// that has finished, while there are any.
+func (s *Service) latecomers(ctx context.Context, r rollout.Rollout) error {
+	s.mu.Lock()
+	none := s.settled[r.Seq]
+	s.settled[r.Seq] = true // until one comes
+	s.mu.Unlock()
+	if none {
+		return nil
+	}
+	err := s.lookAt(ctx, r)
+	var c rollout.Counts
+	if err == nil {
+		c, err = s.cfg.Store.Counts(ctx, r.Seq)
+	}
+	if err != nil || c.InFlight() > 0 {
+		s.unsettle(r)
+	}
+	return err
+}
+
+// unsettle notes that a rollout may have devices in flight.
+func (s *Service) unsettle(r rollout.Rollout) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.settled, r.Seq)
 }
 
 // checkRelease halts a rollout whose release was withdrawn or is gone. One that
