@@ -88,35 +88,35 @@ func (u *Updater) offered(ctx context.Context, body []byte) {
 		u.trouble(err)
 		return
 	}
-	u.offer, u.known = o, true
+	u.offer = o
 	u.look(ctx)
+	if o.Product == "" { // nothing is to be looked up, and nothing to be waited for
+		u.step(ctx, update.Offered{})
+	}
 }
 
 // look brings the metadata up to date and looks up what the newest offer names,
-// however long that takes.
+// however long that takes. Without an offer it keeps the metadata fresh.
 func (u *Updater) look(ctx context.Context) {
-	o, known := u.offer, u.known
+	o := u.offer
 	u.begin(ctx, &u.lookup, func(ctx context.Context, tell func(any)) any {
-		if known && o.Product == "" {
-			return found{} // nothing is to be looked up, and nothing to be waited for
-		}
 		delays := backoff.New(slow)
 		for {
-			e := update.Offered{Offer: o, Err: u.cfg.Metadata.Refresh(ctx)}
-			if e.Err == nil && !known {
+			err := u.cfg.Metadata.Refresh(ctx)
+			if err == nil && o.Product == "" {
 				return nil
 			}
-			refreshed := e.Err == nil
-			if refreshed {
-				e = u.find(o)
-			}
-			if refreshed && !passes(e.Err) {
-				return found{e}
+			if err == nil {
+				e := u.find(o)
+				if !passes(e.Err) {
+					return found{e}
+				}
+				err = e.Err
 			}
 			if ctx.Err() != nil {
 				return nil
 			}
-			tell(setback{e.Err})
+			tell(setback{err})
 			select {
 			case <-ctx.Done():
 				return nil

@@ -98,8 +98,7 @@ type Updater struct {
 
 	// These belong to the goroutine of Run.
 	machine  update.Machine
-	offer    release.Offer // the newest
-	known    bool          // there was an offer since the start
+	offer    release.Offer // the newest; zero: none
 	later    bool          // it came while a trial was on: it has to be looked at again
 	lookup   *task         // of metadata
 	work     *task         // download, verification or health check
@@ -194,7 +193,7 @@ func (u *Updater) Run(ctx context.Context) error {
 	case !u.machine.Busy() && len(u.machine.Ends) > 0: // the power may have gone before it was told
 		u.report(u.progress())
 	case u.machine.Busy() && !u.trying(): // it may have been withdrawn meanwhile
-		u.offer, u.known = u.machine.Offer, true
+		u.offer = u.machine.Offer
 		u.look(ctx)
 	}
 	tick := time.NewTicker(tickEvery)

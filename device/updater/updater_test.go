@@ -57,7 +57,7 @@ func TestUnhealthyTrialReverts(t *testing.T) {
 		if w.minimum != 1 || len(w.resets) != 1 {
 			t.Fatalf("minimum %d, resets %v", w.minimum, w.resets)
 		}
-		pass(2 * time.Minute) // its deadline is ten minutes after the boot
+		pass(90 * time.Second) // its deadline is ten minutes after the boot
 		if len(w.resets) != 2 {
 			t.Fatalf("resets %v", w.resets)
 		}
