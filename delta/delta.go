@@ -34,8 +34,8 @@
 // the sum, byte by byte and modulo 256, of the old image's from there on and of
 // unpacked ones, and the place moves behind them; then as many unpacked bytes
 // as insertion says stand for themselves. Of the unpacked bytes those for
-// differences come first, then those for insertions. zstd (RFC 8878) is one frame
-// without dictionary and skippable frames.
+// differences come first, then those for insertions. zstd is RFC 8878 without
+// dictionary; what is packed is shorter than what it becomes.
 //
 // Lengths and digests in a patch are hints: a patch is not signed. What comes of
 // it is held against signed metadata by whoever applies it, and Apply itself

@@ -21,6 +21,9 @@ import (
 // told to ask again.
 const maxWaiting = 256
 
+// maxKept is how many deltas are kept, and pairs that are known to have none.
+const maxKept = 4096
+
 // pair is the images that a delta is between, by their digests.
 type pair struct {
 	from, to identity.Digest
@@ -133,14 +136,12 @@ func (d *deltas) first() (pair, bool) {
 }
 
 // done takes the first pair off the waiting list, and keeps what was made of it.
-func (d *deltas) done(p pair, m made, keep bool) {
+func (d *deltas) done(p pair, m made) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waiting = d.waiting[1:]
-	if keep {
-		d.have[p] = m
-		d.evict(p)
-	}
+	d.have[p] = m
+	d.evict(p)
 }
 
 // evict removes the deltas that were not used for longest, until there is room.
@@ -149,11 +150,11 @@ func (d *deltas) evict(but pair) {
 	for _, m := range d.have {
 		total += m.size
 	}
-	for total > d.max {
+	for total > d.max || len(d.have) > maxKept {
 		var oldest pair
 		found := false
 		for p, m := range d.have {
-			if p != but && m.size > 0 && (!found || m.used.Before(d.have[oldest].used)) {
+			if p != but && (m.size > 0 || len(d.have) > maxKept) && (!found || m.used.Before(d.have[oldest].used)) {
 				oldest, found = p, true
 			}
 		}
@@ -181,12 +182,12 @@ func (d *deltas) forget(s *state) {
 	}
 }
 
-// between reports whether devices may ask for a delta.
+// between reports whether devices may ask for a delta: to an image that they may
+// fetch, of the same product.
 func (s *state) between(p pair) bool {
-	_, from := s.images[p.from]
-	_, to := s.images[p.to]
+	from, known := s.images[p.from]
 	_, published := s.blobs[p.to]
-	return from && to && published && p.from != p.to
+	return known && published && from.Product == s.images[p.to].Product && p.from != p.to
 }
 
 // makeDeltas makes deltas that were asked for, one after another, until ctx ends.
@@ -209,14 +210,14 @@ func (r *Repository) makeDeltas(ctx context.Context) {
 		outcome := "made"
 		switch {
 		case err != nil:
-			outcome = "failed"
+			outcome, m = "failed", made{used: r.cfg.Now()} // devices fetch the image
 			r.cfg.Log.ErrorContext(ctx, "make a delta", "from", p.from, "to", p.to, "err", err)
 		case m.size == 0:
 			outcome = "larger"
 		}
 		r.stats.Deltas.Inc(outcome)
 		r.cfg.Log.DebugContext(ctx, "delta", "from", p.from, "to", p.to, "outcome", outcome, "bytes", m.size, "took", time.Since(begun))
-		r.deltas.done(p, m, err == nil)
+		r.deltas.done(p, m)
 	}
 }
 
@@ -248,8 +249,8 @@ func (r *Repository) makeDelta(ctx context.Context, p pair) (made, error) {
 	defer f.Close()
 	h := sha256.New()
 	buf := bufio.NewWriterSize(f, 64<<10)
-	out := &less{to: io.MultiWriter(buf, h), left: s.images[p.to] - 1}
-	st, err := delta.Make(ctx, from, s.images[p.from], to, s.images[p.to], out)
+	out := &less{to: io.MultiWriter(buf, h), left: s.images[p.to].Image.Length - 1}
+	st, err := delta.Make(ctx, from, s.images[p.from].Image.Length, to, s.images[p.to].Image.Length, out)
 	m := made{used: r.cfg.Now()}
 	switch {
 	case errors.Is(err, errLarger):

@@ -9,6 +9,9 @@ import (
 // is being done, as a power cut would.
 func (r *Repository) Interrupt(before func(change string) error) { r.disk.before = before }
 
+// Stall says how long a device may take over a chunk.
+func (r *Repository) Stall(d time.Duration) { r.stall = d }
+
 // Renew does what Run does once in a while.
 func (r *Repository) Renew(ctx context.Context) error { return r.renew(ctx) }
 

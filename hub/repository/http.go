@@ -161,7 +161,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, c Client, kind s
 	defer h.pacers.leave(c)
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // the listener's is for requests; nothing more is read of this one
-	out := &paced{ResponseWriter: w, control: control, ctx: r.Context(), pace: p}
+	out := &paced{ResponseWriter: w, control: control, ctx: r.Context(), pace: p, stall: h.stall}
 	http.ServeContent(out, r, "", time.Time{}, content)
 	h.stats.Served.Add(uint64(out.written), kind)
 	outcome := "served"

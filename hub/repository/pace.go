@@ -124,12 +124,13 @@ func (p *pace) wait(ctx context.Context, n int) error {
 }
 
 // paced is an answer that is written at a pace, to a device that has to take each
-// part within stallLimit.
+// part within stall.
 type paced struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	ctx     context.Context
 	pace    *pace
+	stall   time.Duration
 	written int64
 	err     error
 }
@@ -156,7 +157,7 @@ func (w *paced) Write(b []byte) (int, error) {
 }
 
 func (w *paced) write(b []byte) (int, error) {
-	_ = w.control.SetWriteDeadline(time.Now().Add(stallLimit)) // where it cannot be set the listener's is in force
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.stall)) // where it cannot be set the listener's is in force
 	n, err := w.ResponseWriter.Write(b)
 	w.written += int64(n)
 	if err != nil {

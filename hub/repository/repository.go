@@ -98,6 +98,7 @@ type Repository struct {
 	disk   disk
 	deltas *deltas
 	stats  *Stats
+	stall  time.Duration // how long a device may take over a chunk
 
 	held   atomic.Pointer[state]
 	broken error // why what is on disk is not used; nil: it is
@@ -122,7 +123,7 @@ func New(cfg Config) (*Repository, error) {
 		cfg.Now = time.Now
 	}
 	cfg.Deltas = cmp.Or(cfg.Deltas, DefaultDeltas)
-	r := &Repository{cfg: cfg, disk: disk{dir: filepath.Join(cfg.Dir, metadataDir)}, stats: newStats(), warned: map[string]time.Duration{}}
+	r := &Repository{cfg: cfg, disk: disk{dir: filepath.Join(cfg.Dir, metadataDir)}, stats: newStats(), stall: stallLimit, warned: map[string]time.Duration{}}
 	for _, dir := range []string{metadataDir, blobsDir, deltasDir, incomingDir} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("make repository: %w", err)

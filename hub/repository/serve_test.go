@@ -323,3 +323,51 @@ func TestDownloadsOfADeviceAreFew(t *testing.T) {
 		t.Errorf("metadata: %d", rec.Code)
 	}
 }
+
+// The listener's bounds are for requests; a download at a slow pace lasts longer.
+func TestDownloadsOutliveTheListenersBounds(t *testing.T) {
+	w := newWorld(t)
+	image := w.image(4, 60_000)
+	w.first(image)
+	srv := httptest.NewUnstartedServer(w.Handler(func(*http.Request) (repository.Client, error) {
+		return repository.Client{Device: "pump-01", Group: "pumps", GroupRate: 64 << 10}, nil
+	}))
+	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	srv.Start()
+	defer srv.Close()
+	resp, err := http.Get(srv.URL + "/repository/blobs/" + identity.Sum(image).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(b, image) {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
+// Who takes nothing loses the connection, and with it what it had of the hub.
+func TestStuckDevicesAreCutOff(t *testing.T) {
+	w := newWorld(t)
+	image := w.image(4, 30<<20)
+	w.first(image)
+	w.Stall(100 * time.Millisecond)
+	srv := httptest.NewServer(w.Handler(who))
+	defer srv.Close()
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /repository/blobs/"+identity.Sum(image).String()+" HTTP/1.1\r\nHost: hub\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is cut off", func() bool {
+		cut := uint64(0)
+		w.Stats().Asked.Each(func(n float64, labels ...string) {
+			if labels[0] == "blob" && labels[1] == "cut-off" {
+				cut = uint64(n)
+			}
+		})
+		return cut == 1
+	})
+}

@@ -25,17 +25,17 @@ type state struct {
 	releases []release.Release // by product and version
 	newest   map[release.Product]release.Release
 	measured map[identity.Digest]release.Release
-	blobs    map[identity.Digest]int64 // that devices may fetch, and their lengths
-	images   map[identity.Digest]int64 // of all releases, which deltas are made from
-	needed   map[identity.Digest]bool  // blobs that are kept
-	changed  chan struct{}             // closed when another takes its place
+	blobs    map[identity.Digest]int64           // that devices may fetch, and their lengths
+	images   map[identity.Digest]release.Release // of all releases, which deltas are made from
+	needed   map[identity.Digest]bool            // blobs that are kept
+	changed  chan struct{}                       // closed when another takes its place
 }
 
 // newState returns the state of a repository in which nothing is published.
 func newState() *state {
 	return &state{files: map[string][]byte{}, listed: map[string]int64{}, names: map[string]bool{}, roles: map[string]operator.RepositoryRole{},
 		newest: map[release.Product]release.Release{}, measured: map[identity.Digest]release.Release{},
-		blobs: map[identity.Digest]int64{}, images: map[identity.Digest]int64{}, needed: map[identity.Digest]bool{}, changed: make(chan struct{})}
+		blobs: map[identity.Digest]int64{}, images: map[identity.Digest]release.Release{}, needed: map[identity.Digest]bool{}, changed: make(chan struct{})}
 }
 
 // published reports whether there is anything.
@@ -84,7 +84,7 @@ func stateOf(t *tuf.Trust, roots map[int64][]byte, orphans map[string][]byte) (*
 func (s *state) add(all []release.Release) {
 	for _, rel := range all {
 		s.releases = append(s.releases, rel)
-		s.images[rel.Image.SHA256] = rel.Image.Length
+		s.images[rel.Image.SHA256] = rel
 		if known, ok := s.measured[rel.Measured]; !ok || known.Withdrawn != "" {
 			s.measured[rel.Measured] = rel
 		}

@@ -58,6 +58,10 @@ func promises() []promise {
 		{"the same with a condition in CEL", metric(beside+"Fleet/check/condition", "s"), "s", 2, false, true},
 		{"a rollout over 100,000 devices, each decision and report stored (fsynced)", metric("holdfast/hub/rollouts.BenchmarkRollout", "s/rollout"), "s", 0, true, false},
 		{"its memory at most, beyond that of the hub", metric("holdfast/hub/rollouts.BenchmarkRollout", "MB-peak"), "MB", 0, true, false},
+		{"delta of a one-line change in a Go program of 17 MB", metric("holdfast/delta.BenchmarkDelta/make/program=17MB", "patch-KB"), "KB", 1000, false, true},
+		{"the same: where we want to be", metric("holdfast/delta.BenchmarkDelta/make/program=17MB", "patch-KB"), "KB", 200, false, false},
+		{"hub serving an image, of net/http's file server over TLS", metric("holdfast/hub/repository.BenchmarkServe", "of-fileserver"), "of net/http", 0.8, true, true},
+		{"the same by processor time", metric("holdfast/hub/repository.BenchmarkServe", "of-fileserver-by-cpu"), "of net/http", 0.8, true, true},
 		{"device program, stripped", metric("size", "MB"), "MB", 15, false, true},
 		{"device program, resident while connected", metric("holdfast/test/durability.BenchmarkDevice", "MB-resident"), "MB", 30, false, true},
 	}
