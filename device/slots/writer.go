@@ -34,7 +34,8 @@ type Writer struct {
 	part []byte // not programmed yet
 	at   int64  // where part begins: whole sectors
 
-	finished bool // guarded by s.mu
+	failed   error // the flash has; Resume begins anew
+	finished bool  // guarded by s.mu
 }
 
 // Begin begins to write a release. The inactive slot is erased, and a trial of
@@ -127,6 +128,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // current reports whether this is still the writer of the slot.
 func (w *Writer) current() error {
+	if w.failed != nil {
+		return w.failed
+	}
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	if w.s.writer != w || w.finished {
@@ -144,10 +148,17 @@ func (w *Writer) program(n int) error {
 		}
 		data, at = data[magicSize:], magicSize
 	}
-	if err := w.area.Program(data, at); err != nil {
-		return fmt.Errorf("write slot %s: %w", w.s.inactive(), err)
+	hashed := make(chan struct{})
+	go func() { // the other core, while the flash is busy
+		_, _ = w.hash.Write(w.part[:n]) // never fails
+		close(hashed)
+	}()
+	err := w.area.Program(data, at)
+	<-hashed
+	if err != nil {
+		w.failed = fmt.Errorf("write slot %s: %w", w.s.inactive(), err)
+		return w.failed
 	}
-	_, _ = w.hash.Write(w.part[:n]) // never fails
 	w.at += int64(n)
 	w.part = w.part[:copy(w.part, w.part[n:])]
 	return nil

@@ -81,10 +81,15 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return want, nil
 }
 
-// fill makes p what erased flash reads.
+// fill makes p what erased flash reads. Copying what is done already is many
+// times as fast as a loop.
 func fill(p []byte) {
-	for i := range p {
-		p[i] = Erased
+	if len(p) == 0 {
+		return
+	}
+	p[0] = Erased
+	for done := 1; done < len(p); done *= 2 {
+		copy(p[done:], p[:done])
 	}
 }
 

@@ -62,6 +62,7 @@ func promises() []promise {
 		{"the same: where we want to be", metric("holdfast/delta.BenchmarkDelta/make/program=17MB", "patch-KB"), "KB", 200, false, false},
 		{"hub serving an image, of net/http's file server over TLS", metric("holdfast/hub/repository.BenchmarkServe", "of-fileserver"), "of net/http", 0.8, true, true},
 		{"the same by processor time", metric("holdfast/hub/repository.BenchmarkServe", "of-fileserver-by-cpu"), "of net/http", 0.8, true, true},
+		{"an image written to the slot, synced and verified from it, of copy and SHA-256 of the same bytes", metric("holdfast/device/slots.BenchmarkInstall", "of-copy"), "of copy", 0.6, true, true},
 		{"device program, stripped", metric("size", "MB"), "MB", 15, false, true},
 		{"device program, resident while connected", metric("holdfast/test/durability.BenchmarkDevice", "MB-resident"), "MB", 30, false, true},
 	}
