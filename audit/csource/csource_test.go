@@ -123,6 +123,18 @@ func TestHostileExpressionsEnd(t *testing.T) {
 	}
 }
 
+// TestHostileConditionsEnd asks a thousand times for a sum of thousands.
+func TestHostileConditionsEnd(t *testing.T) {
+	text := "#define A (" + strings.Repeat("1+", 9000) + "1)\n#define B (" + strings.Repeat("1+", 100_000) + "1)\n"
+	for range 490 {
+		text += "#if A\n#endif\n"
+	}
+	table := read(text + "#if B\n#define X\n#endif")
+	if got := table.State("X"); got != csource.Unsure {
+		t.Errorf("X is %s", got)
+	}
+}
+
 func TestIncludes(t *testing.T) {
 	files := map[string]string{
 		"port.h":  "#define PORT 1\n#include \"loop.h\"\n",
@@ -150,7 +162,10 @@ func TestBrokenConfigurationsAreTroubles(t *testing.T) {
 	deep.Read("a.h", "#include \"a.h\"", func(from, _ string) (string, string, bool) {
 		return from + "x", "#include \"a.h\"", true
 	}, limits)
+	big := csource.NewTable()
+	big.Read("a.h", strings.Repeat("#include \"big.h\"\n", 900), func(_, _ string) (string, string, bool) { return "big.h", strings.Repeat(" ", 1<<20), true }, limits)
 	for name, table := range map[string]*csource.Table{
+		"big":   big,
 		"open":  read("#if 1"),
 		"close": read("#endif"),
 		"long":  read(strings.Repeat("#define X\n", limits.Lines+1)),

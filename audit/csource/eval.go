@@ -9,8 +9,12 @@ import (
 // maxDepth bounds the nesting of expressions and of macros within macros.
 const maxDepth = 64
 
-// maxWork bounds the tokens that one expression may come to, macros expanded.
-const maxWork = 10_000
+// maxWork bounds the tokens that one expression may come to, macros expanded,
+// and maxWorkInAll those of all conditions of a configuration.
+const (
+	maxWork      = 10_000
+	maxWorkInAll = 1_000_000
+)
 
 // Value is a number of a condition, or that it is not known.
 type Value struct {
@@ -47,6 +51,10 @@ func (t *Table) Eval(expression string) Value {
 }
 
 func (t *Table) eval(expression string, depth int, work *int) Value {
+	const perToken = 4 // bytes; splitting into tokens is work too
+	if *work -= len(expression) / perToken; *work < 0 {
+		return Value{}
+	}
 	p := &evaluator{t: t, tokens: slices.Collect(Tokens(expression)), depth: depth, work: work}
 	v := p.binary(0)
 	if p.bad || p.at < len(p.tokens) {

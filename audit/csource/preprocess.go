@@ -19,7 +19,7 @@ type Limits struct {
 // Read adds to the table what a source defines, in the order of its lines and
 // of those that it includes. include may be nil: then nothing is included.
 func (t *Table) Read(file, text string, include Includer, l Limits) {
-	r := &reader{t: t, include: include, limits: l, open: map[string]bool{}}
+	r := &reader{t: t, include: include, limits: l, open: map[string]bool{}, work: maxWorkInAll, bytes: maxBytes}
 	r.file(file, text)
 }
 
@@ -30,6 +30,21 @@ type reader struct {
 	limits  Limits
 	lines   int
 	open    map[string]bool // files being read: an include of one of them is not followed
+	work    int             // that conditions may still take
+	bytes   int             // that may still be read
+}
+
+// maxBytes bounds the text of a configuration, each include counted again.
+const maxBytes = 64 << 20
+
+// begin counts a file and reports whether it may be read.
+func (r *reader) begin(file, text string) bool {
+	if r.bytes -= len(text); r.bytes < 0 {
+		r.trouble(file, 0, "too much text is included: the rest was not read")
+		return false
+	}
+	r.open[file] = true
+	return true
 }
 
 // frame is an #if that has not ended.
@@ -63,7 +78,9 @@ func either(a, b State) State {
 func not(a State) State { return [...]State{Defined, Undefined, Unsure}[a] }
 
 func (r *reader) file(file, text string) {
-	r.open[file] = true
+	if !r.begin(file, text) {
+		return
+	}
 	defer delete(r.open, file)
 	s := scan{reader: r, name: file, guard: guardOf(text)}
 	for tok := range Tokens(text) {
@@ -160,7 +177,11 @@ func (s *scan) condition(name, rest string) State {
 	case "ifndef":
 		return not(s.t.known(word))
 	}
-	return s.t.Eval(rest).state()
+	work := min(maxWork, max(s.work, 0))
+	before := work
+	holds := s.t.eval(rest, maxDepth, &work).state()
+	s.work -= before - work
+	return holds
 }
 
 func (s *scan) enter(name, rest string) {
@@ -266,7 +287,9 @@ func (s *scan) includes(tok Token, rest string) {
 // unsurely reads an included file that may not be included: all it defines is
 // Unsure.
 func (s *scan) unsurely(file, text string) {
-	s.open[file] = true
+	if !s.begin(file, text) {
+		return
+	}
 	defer delete(s.open, file)
 	inner := scan{reader: s.reader, name: file, frames: []frame{{parent: Unsure, active: Unsure, taken: Unsure}}}
 	for tok := range Tokens(text) {

@@ -127,7 +127,7 @@ func TestScrambledPrograms(t *testing.T) {
 			t.Fatal(err)
 		}
 		seed := uint32(1)
-		for range 300 {
+		for range 150 {
 			b := bytes.Clone(good)
 			for range 8 {
 				seed = seed*1664525 + 1013904223

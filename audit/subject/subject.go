@@ -124,7 +124,9 @@ func (s *Subject) Input() []finding.Input {
 func (s *Subject) Changed() []string {
 	var names []string
 	for _, f := range s.Files {
-		if identity.Sum(f.Data()) != f.SHA256 {
+		same := false
+		err := Guard(func() { same = identity.Sum(f.Data()) == f.SHA256 })
+		if err != nil || !same {
 			names = append(names, f.Name)
 		}
 	}
@@ -249,7 +251,7 @@ type Config struct {
 	Macros *Macros
 }
 
-// Config returns the configurations of a family.
+// ConfigsOf returns the configurations of a family.
 func (s *Subject) ConfigsOf(family string) []*Config {
 	var all []*Config
 	for _, c := range s.Configs {

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/audit/csource"
 	"holdfast/audit/subject"
+	"holdfast/finding"
 )
 
 // maxIncludes bounds how deep configurations include one another.
@@ -25,12 +26,9 @@ func (u *unpacker) configure(s *subject.Subject) {
 			continue
 		}
 		t := csource.NewTable()
-		if f.Kind == subject.Kconfig {
-			t.ReadKconfig(f.Name, f.Text())
-			t.Complete = subject.Base(f.Name) == ".config" || subject.Base(f.Name) == "sdkconfig"
-		} else {
-			define(t, s.Commands)
-			t.Read(f.Name, f.Text(), includer(headers), csource.Limits{Includes: maxIncludes, Lines: u.Limits.Defines})
+		if err := subject.Guard(func() { u.table(t, f, s.Commands, headers) }); err != nil {
+			s.Troubles = append(s.Troubles, finding.Trouble{Location: finding.InFile(f.Name), Message: "cannot be read: " + err.Error()})
+			continue
 		}
 		if t.Trouble != nil {
 			s.Troubles = append(s.Troubles, *t.Trouble)
@@ -41,6 +39,18 @@ func (u *unpacker) configure(s *subject.Subject) {
 		}
 		s.Configs = append(s.Configs, &subject.Config{File: f.Name, Family: name, Macros: t})
 	}
+}
+
+// table reads one configuration.
+func (u *unpacker) table(t *csource.Table, f *subject.File, commands []subject.Command, headers map[string][]*subject.Source) {
+	if f.Kind == subject.Kconfig {
+		t.ReadKconfig(f.Name, f.Text())
+		base := subject.Base(f.Name)
+		t.Complete = base == ".config" || base == "sdkconfig" // others say only what differs from defaults
+		return
+	}
+	define(t, commands)
+	t.Read(f.Name, f.Text(), includer(headers), csource.Limits{Includes: maxIncludes, Lines: u.Limits.Defines})
 }
 
 // includer finds an included file among the input: beside the file that asks,

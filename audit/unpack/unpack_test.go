@@ -346,6 +346,9 @@ func TestCutFileIsATrouble(t *testing.T) {
 	if err := subject.Guard(func() { _ = identity.Sum(data) }); err == nil {
 		t.Error("bytes are read that are no longer there")
 	}
+	if got := s.Changed(); len(got) != 1 {
+		t.Errorf("changed: %q", got)
+	}
 }
 
 func TestTheOrderIsAlwaysTheSame(t *testing.T) {
