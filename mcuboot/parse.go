@@ -212,10 +212,17 @@ func area(r io.ReaderAt, off, total int64, magic uint16) (int64, error) {
 	return size, nil
 }
 
+// areaHead is the header of a list of tags.
+func areaHead(magic uint16, size int64) uint32 { return uint32(magic) | uint32(size)<<16 }
+
 // tags reads both lists of tags, which stand one behind the other.
 func (img *Image) tags(lists []byte, l layout) error {
 	seen := map[uint16]bool{}
 	protected := l.signedEnd - l.payloadEnd
+	if protected > 0 && le.Uint32(lists) != areaHead(protectedMagic, protected) ||
+		le.Uint32(lists[protected:]) != areaHead(openMagic, l.end-l.signedEnd) {
+		return fmt.Errorf("%w: the lists of tags read differently each time", Unreadable)
+	}
 	if protected > 0 {
 		if err := img.list(lists[areaHeader:protected], true, seen); err != nil {
 			return err
