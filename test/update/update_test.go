@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,25 +47,11 @@ type world struct {
 	hub  *hubtest.Hub
 	repo *hubtest.Repository
 	key  *ecdsa.PrivateKey
+	ca   swtpm.CA // of the TPM's maker
+	ek   []byte   // of the TPM
 
 	mu     sync.Mutex
 	events []virtual.Event
-}
-
-// program compiles the device program.
-func program(t *testing.T) []byte {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "holdfast-device")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "holdfast/cmd/holdfast-device")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // image is firmware of a version: a program, with something of its own behind
@@ -92,7 +77,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir, hub: hubtest.New(t), repo: hubtest.NewRepository(t, "pump"), key: key}
+	w := &world{t: t, dir: dir, hub: hubtest.New(t), repo: hubtest.NewRepository(t, "pump"), key: key, ca: swtpm.CA{Dir: t.TempDir()}}
 	w.hub.Repository = w.repo
 	w.hub.Posture = w.posture
 	return w
@@ -107,21 +92,24 @@ func (w *world) posture(pki.Class) posture.Report {
 	return r
 }
 
-// create makes the board and provisions its device.
+// create makes the board.
 func (w *world) create(slotA []byte) {
 	w.t.Helper()
 	hash, err := identity.KeyDigest(&w.key.PublicKey)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cfg := virtual.Config{Dir: w.dir, CA: swtpm.CA{Dir: w.t.TempDir()}, SlotA: slotA, Provision: w.maker,
+	cfg := virtual.Config{Dir: w.dir, CA: w.ca, SlotA: slotA, Provision: w.maker,
 		Settings: virtual.Settings{Fuses: virtual.Fuses{KeyHash: hash, Verify: true, DebugLock: true, Lifecycle: "deployed"},
 			Args: []string{"run", "--state", "{data}"}, Hardware: "rev-b"}}
 	if err := virtual.Create(w.t.Context(), cfg); err != nil {
 		w.t.Fatal(err)
 	}
-	p := w.hub.Provision()
-	p.ReleaseRoot, p.Product = w.repo.Root(), "pump"
+}
+
+// provision provisions the board's device.
+func (w *world) provision(p provision.Provision) {
+	w.t.Helper()
 	if err := provision.Save(w.data(), p); err != nil {
 		w.t.Fatal(err)
 	}
@@ -136,6 +124,7 @@ func (w *world) maker(tpm transport.TPM, s *virtual.Settings) error {
 	if err := k.DefineCounter(counter); err != nil {
 		return err
 	}
+	w.ek = k.EKPublic()
 	s.Fuses.CounterIndex, s.Counters = counter, []uint32{counter}
 	if s.Fuses.CounterBase, err = k.ReadCounter(counter); err != nil {
 		return err
@@ -232,10 +221,17 @@ func offer(rollout string, minor int) string {
 func TestUpdateOnABoard(t *testing.T) {
 	testkit.Need(t, "swtpm")
 	testkit.Need(t, "swtpm_setup")
-	w, firmware := newWorld(t), program(t)
+	w := newWorld(t)
+	firmware, err := os.ReadFile(build(t, "holdfast-device"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	first, second := w.image(firmware, 0, 1), w.image(firmware, 1, 3)
 	hangs := w.image([]byte("#!/bin/sh\nexec /bin/sleep 1000\n"), 2, 4)
 	w.create(first)
+	p := w.hub.Provision()
+	p.ReleaseRoot, p.Product = w.repo.Root(), "pump"
+	w.provision(p)
 	all := release.Health{Checks: []string{release.CheckHub, release.CheckAttested, release.CheckWatchdog}, Seconds: 300}
 	w.repo.Publish(w.repo.Image(first, all), w.repo.Image(second, all), w.repo.Image(hangs, release.Health{Checks: all.Checks, Seconds: 5}))
 	patch := w.repo.Delta(first, second)
