@@ -1,9 +1,11 @@
 package fleet_test
 
 import (
+	"fmt"
 	"testing"
 
 	"holdfast/access"
+	"holdfast/identity"
 	"holdfast/measure"
 	"holdfast/posture"
 )
@@ -40,4 +42,24 @@ func BenchmarkVerdict(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkWithdraw is a release that is withdrawn, or published again, under
+// devices that run it: each is judged, written and recorded.
+func BenchmarkWithdraw(b *testing.B) {
+	const devices = 500
+	w := newWorld(b)
+	w.shop.publish("pump", 3)
+	w.withProduct()
+	for i := range devices {
+		id := identity.Device(fmt.Sprintf("pump-%03d", i))
+		w.addByEK(id, "pumps")
+		w.born(tpm(string(id)), "b-"+string(id))
+		w.runs(id, "pump", 3, 3)
+	}
+	for i := 0; b.Loop(); i++ {
+		w.shop.withdraw("pump", 3, []string{"it leaks", ""}[i%2])
+		w.must(w.ReleasesChanged(b.Context()))
+	}
+	b.ReportMetric(float64(b.N*devices)/b.Elapsed().Seconds(), "devices/s")
 }

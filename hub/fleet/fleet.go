@@ -139,7 +139,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		f.handOver(ctx)
-		if err := f.ReleasesChanged(ctx); err != nil && ctx.Err() == nil {
+		if err := f.missedReleases(ctx); err != nil && ctx.Err() == nil {
 			f.log.ErrorContext(ctx, "look at what is published", "err", err)
 		}
 		for _, id := range f.connected() {

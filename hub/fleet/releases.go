@@ -112,6 +112,21 @@ func (f *Fleet) ReleasesChanged(ctx context.Context) error {
 	}
 	f.rejudging.Lock()
 	defer f.rejudging.Unlock()
+	return f.rejudgeAll(ctx)
+}
+
+// missedReleases is ReleasesChanged for Run, which does not wait where that is
+// being done.
+func (f *Fleet) missedReleases(ctx context.Context) error {
+	if f.cfg.Releases == nil || !f.rejudging.TryLock() {
+		return nil
+	}
+	defer f.rejudging.Unlock()
+	return f.rejudgeAll(ctx)
+}
+
+// rejudgeAll looks at each product. The caller holds rejudging.
+func (f *Fleet) rejudgeAll(ctx context.Context) error {
 	products, err := f.products(ctx)
 	if err != nil {
 		return err
