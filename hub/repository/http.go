@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -138,6 +139,11 @@ func (h *handler) delta(w http.ResponseWriter, r *http.Request) {
 // file serves a file whose digest is known.
 func (h *handler) file(w http.ResponseWriter, r *http.Request, c Client, kind, path string, d identity.Digest) {
 	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) { // a delta may go meanwhile
+		h.cfg.Log.WarnContext(r.Context(), "a published file is not there", "path", path)
+		h.absent(w, r, kind)
+		return
+	}
 	if err != nil {
 		h.refuse(w, r, kind, "refused", err)
 		return

@@ -221,14 +221,13 @@ func (d *draft) verify(timestamp []byte, at time.Time) (*state, error) {
 		}
 		return nil, err
 	}
-	var snapshot []byte
 	for name, b := range d.files {
-		if _, role, _ := parseName(name); role == tuf.Snapshot {
-			snapshot = b
+		if _, role, _ := parseName(name); role != tuf.Snapshot {
+			continue
 		}
-	}
-	if err := d.trust.UpdateSnapshot(snapshot, clock); err != nil {
-		return nil, err
+		if err := d.trust.UpdateSnapshot(b, clock); err != nil { // there is none where it is not renewed
+			return nil, err
+		}
 	}
 	if d.trust.Version(tuf.Targets) != d.version || !bytes.Equal(d.trust.State().Targets, d.targets) {
 		if err := d.trust.UpdateTargets(d.targets, clock); err != nil {

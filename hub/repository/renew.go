@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/ledger"
+	"holdfast/operator"
 	"holdfast/tuf"
 	"holdfast/tuf/author"
 )
@@ -18,45 +19,23 @@ func (r *Repository) renew(ctx context.Context) error {
 	if !was.published() || was.roles[tuf.Timestamp].Expires.Sub(at) > timestampRenew {
 		return nil
 	}
-	d := &draft{files: map[string][]byte{}, targets: was.trust.Targets, version: was.listed[tuf.Targets], products: map[string]file{}}
-	for name, b := range was.files {
-		if v, role, _ := parseName(name); role != tuf.Root && role != tuf.Targets {
-			d.products[role] = file{v, b}
-		}
-	}
-	trust, err := tuf.OpenTrust(was.trust, tuf.DefaultLimits())
+	d, err := newDraft(was, operator.Metadata{})
 	if err != nil {
 		return err
 	}
-	clock := tuf.At(at)
+	if err := d.takeRoots(was); err != nil {
+		return err
+	}
 	var timestamp []byte
-	if was.roles[tuf.Snapshot].Expires.Sub(at) > snapshotRenew {
-		timestamp, err = r.stamp(was, author.File{Role: tuf.Snapshot, Version: was.roles[tuf.Snapshot].Version, Bytes: was.trust.Snapshot}, at)
+	if snapshot := was.roles[tuf.Snapshot]; snapshot.Expires.Sub(at) > snapshotRenew {
+		timestamp, err = r.stamp(was, author.File{Role: tuf.Snapshot, Version: snapshot.Version, Bytes: was.trust.Snapshot}, at)
 	} else {
 		timestamp, err = r.sign(was, d, at)
 	}
 	if err != nil {
 		return err
 	}
-	if err := trust.UpdateTimestamp(timestamp, clock); err != nil {
-		return err
-	}
-	for _, b := range d.files { // the snapshot, where it is new
-		if err := trust.UpdateSnapshot(b, clock); err != nil {
-			return err
-		}
-	}
-	roots, orphans := map[int64][]byte{}, map[string][]byte{}
-	for name, b := range was.files {
-		v, role, _ := parseName(name)
-		switch {
-		case role == tuf.Root:
-			roots[v] = b
-		case role != tuf.Targets && trust.Version(role) == 0:
-			orphans[name] = b
-		}
-	}
-	is, err := stateOf(trust, roots, orphans)
+	is, err := d.verify(timestamp, at)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
@@ -329,16 +328,6 @@ func kindOf(t testing.TB, what string, err error, kind fault.Kind, attack releas
 	if err == nil || fault.Of(err) != kind || release.AttackOf(err) != attack {
 		t.Errorf("%s: %v, want kind %s and attack %q", what, err, kind, attack)
 	}
-}
-
-// drain reads all of a body.
-func drain(t testing.TB, r io.Reader) []byte {
-	t.Helper()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // until waits for what happens at some time.
