@@ -115,6 +115,10 @@ func naming(doc *apidoc.Doc, o *apidoc.Operation, device, group string) apidoc.R
 			return nil, false
 		case strings.HasPrefix(s.Pattern, "^[A-Za-z0-9]"):
 			return device, true
+		case name == "product":
+			return "pump", true
+		case strings.HasPrefix(s.Pattern, "^[0-9]{1,3}"):
+			return "1.4.0", true
 		case strings.HasPrefix(s.Pattern, "^[a-z]"):
 			return group, true
 		case strings.HasPrefix(s.Pattern, "^[0-9a-fA-F]{64}"):
