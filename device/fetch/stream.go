@@ -62,15 +62,15 @@ func (c *Source) Blob(ctx context.Context, b release.Blob, from int64, trouble f
 // ErrNoDelta says that there is no delta that is smaller than the whole image.
 var ErrNoDelta = errors.New("the hub has no delta that is smaller")
 
-// deltaAttempts is how often a device asks for a delta that is being made.
-const deltaAttempts = 5
+// deltaPatience is how long a device waits for a delta that is being made.
+const deltaPatience = 2 * time.Minute
 
 // Delta reads what makes the image to of the image from. Nothing of it is
 // signed: what it makes has to be verified. It returns ErrNoDelta when the hub
 // has none, or none in time.
 func (c *Source) Delta(ctx context.Context, from, to release.Blob, trouble func(error)) (*Stream, error) {
 	s := c.stream(ctx, "/repository/deltas/"+from.SHA256.String()+"/"+to.SHA256.String(), -1, to.Length-1, "", trouble)
-	for range deltaAttempts {
+	for begin := time.Now(); time.Since(begin) < deltaPatience; {
 		err := s.connect()
 		if err == nil {
 			return s, nil

@@ -408,3 +408,16 @@ func TestDelta(t *testing.T) {
 type later struct{ error }
 
 func (later) RetryAfter() time.Duration { return 10 * time.Second }
+
+// FuzzContentRange reads what a hub says of a range.
+func FuzzContentRange(f *testing.F) {
+	f.Add("bytes 5-9/10")
+	f.Add("bytes 0-0/1")
+	f.Add("bytes -1--1/-1")
+	f.Fuzz(func(t *testing.T, text string) {
+		begin, total, err := fetch.ContentRange(text)
+		if err == nil && (begin < 0 || total <= begin) {
+			t.Errorf("%q became %d of %d", text, begin, total)
+		}
+	})
+}

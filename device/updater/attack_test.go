@@ -90,13 +90,13 @@ func TestBlobChangesBetweenReads(t *testing.T) {
 	do(t, func(t *testing.T, w *world, d *device) {
 		w.slow = make(chan struct{})
 		w.offers <- []byte(w.offer(version(4)))
-		pass(time.Second)
+		w.pass(time.Second)
 		d.stop()
 		w.slow = nil
 		other := w.blobs[w.releases[version(4)].Image.SHA256]
 		other[len(other)-1] ^= 1
 		w.start()
-		pass(20 * time.Second)
+		w.pass(20 * time.Second)
 		w.refused(t, release.ArbitrarySoftware)
 	})
 }
@@ -214,11 +214,11 @@ func TestReplayedRollout(t *testing.T) {
 	do(t, func(t *testing.T, w *world, d *device) {
 		w.offered(w.offer(version(4)))
 		d = w.boot(d, "requested")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		w.publish(version(5), 3)
 		w.offered(strings.Replace(w.offer(version(5)), "r1", "r2", 1))
 		d = w.boot(d, "requested")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if w.runs() != version(5) || w.minimum != 3 {
 			t.Fatalf("runs %s, minimum %d", w.runs(), w.minimum)
 		}

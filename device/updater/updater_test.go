@@ -25,7 +25,7 @@ func TestUpdateIsTriedCommittedAndBurned(t *testing.T) {
 			t.Fatalf("resets %v, minimum %d; %+v", w.resets, w.minimum, w.told())
 		}
 		d = w.boot(d, "requested")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if w.runs() != version(4) || w.minimum != 2 || w.record.Active != update.B || w.record.Trial != nil {
 			t.Errorf("runs %s, minimum %d, record %+v", w.runs(), w.minimum, w.record)
 		}
@@ -53,16 +53,16 @@ func TestUnhealthyTrialReverts(t *testing.T) {
 		w.healthy[release.CheckHub] = errors.New("no session")
 		w.offered(w.offer(version(4)))
 		d = w.boot(d, "requested")
-		pass(9 * time.Minute)
+		w.pass(9 * time.Minute)
 		if w.minimum != 1 || len(w.resets) != 1 {
 			t.Fatalf("minimum %d, resets %v", w.minimum, w.resets)
 		}
-		pass(90 * time.Second) // its deadline is ten minutes after the boot
+		w.pass(90 * time.Second) // its deadline is ten minutes after the boot
 		if len(w.resets) != 2 {
 			t.Fatalf("resets %v", w.resets)
 		}
 		d = w.boot(d, "requested")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		p := w.last()
 		if w.runs() != version(3) || !p.Final || p.State != release.Reverting || !strings.Contains(p.Reason, "hub: no session") || p.Reset != "requested" {
 			t.Errorf("runs %s, %+v", w.runs(), p)
@@ -75,7 +75,7 @@ func TestUnhealthyTrialReverts(t *testing.T) {
 		}
 		w.offered(strings.Replace(w.offer(version(4)), `"unpaused"`, `"attempt":1,"unpaused"`, 1))
 		w.boot(d, "requested")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if w.runs() != version(4) || w.minimum != 2 {
 			t.Errorf("another attempt: runs %s, minimum %d", w.runs(), w.minimum)
 		}
@@ -88,7 +88,7 @@ func TestTrialThatHangsIsReportedAfterwards(t *testing.T) {
 		w.healthy[release.CheckHub] = errors.New("no session")
 		d = w.boot(d, "requested")
 		w.boot(d, "watchdog")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if p := w.last(); w.runs() != version(3) || !p.Final || p.State != release.Reverting || p.Reset != "watchdog" || p.Reason == "" {
 			t.Errorf("runs %s, %+v", w.runs(), p)
 		}
@@ -105,13 +105,13 @@ func TestCutAfterTheCommitBurnsAtTheNextStart(t *testing.T) {
 			return nil
 		}
 		d = w.boot(d, "requested")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if w.minimum != 1 {
 			t.Fatalf("minimum %d", w.minimum)
 		}
 		w.crash = nil
 		w.boot(d, "power-on")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if w.runs() != version(4) || w.minimum != 2 || w.last().State != release.Committed {
 			t.Errorf("runs %s, minimum %d, %+v", w.runs(), w.minimum, w.last())
 		}
@@ -131,9 +131,9 @@ func TestDownloadGoesOnAfterARestart(t *testing.T) {
 			t.Fatalf("%d bytes came", got)
 		}
 		d = w.start()
-		pass(20 * time.Second)
+		w.pass(20 * time.Second)
 		w.boot(d, "requested")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if w.runs() != version(4) {
 			t.Errorf("runs %s, %v", w.runs(), w.asked)
 		}
@@ -154,9 +154,9 @@ func TestSlotThatChangedOverARestartIsWrittenAnew(t *testing.T) {
 		w.slots[update.B] = damaged
 		w.state(t, `"bytes":1048576`)
 		d = w.start()
-		pass(20 * time.Second)
+		w.pass(20 * time.Second)
 		w.boot(d, "requested")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if want := []string{"blob from 1048576", "write from 0", "blob from 0"}; w.runs() != version(4) || !cmp.Equal(want, w.asked[len(w.asked)-3:]) {
 			t.Errorf("runs %s, %q", w.runs(), w.asked)
 		}
@@ -171,7 +171,7 @@ func TestDeltaIsTakenWhereItIsSmaller(t *testing.T) {
 			t.Errorf("asked for %q, resets %v", w.asked, w.resets)
 		}
 		w.boot(d, "requested")
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if w.runs() != version(4) || len(patch) > 100<<10 {
 			t.Errorf("runs %s after a delta of %d bytes", w.runs(), len(patch))
 		}
@@ -195,7 +195,7 @@ func TestDeltaThatFailsIsReplacedByTheImage(t *testing.T) {
 					t.Errorf("asked for %q, resets %v, %+v", w.asked, w.resets, w.last())
 				}
 				w.boot(d, "requested")
-				pass(time.Minute)
+				w.pass(time.Minute)
 				if w.runs() != version(4) {
 					t.Errorf("runs %s", w.runs())
 				}
@@ -215,7 +215,7 @@ func TestPauseAndResume(t *testing.T) {
 		w.offered(w.offer(version(4)))
 		w.offered(paused)
 		close(w.slow)
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if len(w.resets) != 0 {
 			t.Fatalf("resets %v while paused", w.resets)
 		}
@@ -229,11 +229,11 @@ func TestPauseAndResume(t *testing.T) {
 func TestWindow(t *testing.T) {
 	do(t, func(t *testing.T, w *world, d *device) { // a bubble begins at midnight UTC, 1 January 2000
 		w.offered(strings.Replace(w.offer(version(4)), `"unpaused"`, `"windows":[{"from":"02:00","to":"04:00"}],"unpaused"`, 1))
-		pass(time.Hour)
+		w.pass(time.Hour)
 		if len(w.resets) != 0 || w.last().State != release.Staged {
 			t.Fatalf("resets %v, %+v", w.resets, w.last())
 		}
-		pass(time.Hour)
+		w.pass(time.Hour)
 		if len(w.resets) != 1 {
 			t.Errorf("resets %v", w.resets)
 		}
@@ -250,7 +250,7 @@ func TestReleaseWithdrawnWhileItWaits(t *testing.T) {
 		r.Withdrawn = "it leaks"
 		w.releases[version(4)] = r
 		w.mu.Unlock()
-		pass(3 * time.Hour)
+		w.pass(3 * time.Hour)
 		if p := w.last(); len(w.resets) != 0 || p.Attack != release.WithdrawnRelease || !p.Final {
 			t.Errorf("resets %v, %+v", w.resets, p)
 		}
@@ -263,7 +263,7 @@ func TestOfferIsTakenBack(t *testing.T) {
 		w.offered(w.offer(version(4)))
 		w.offered("{}")
 		close(w.slow)
-		pass(time.Minute)
+		w.pass(time.Minute)
 		if len(w.resets) != 0 {
 			t.Errorf("resets %v", w.resets)
 		}
@@ -281,7 +281,7 @@ func TestReportsWaitForASession(t *testing.T) {
 		w.mu.Lock()
 		w.refuse = nil
 		w.mu.Unlock()
-		pass(2 * time.Minute)
+		w.pass(2 * time.Minute)
 		if p := w.last(); !p.Final || p.Attack != release.ArbitrarySoftware {
 			t.Errorf("%+v", p)
 		}
@@ -310,14 +310,14 @@ func TestHubWithoutGoodMetadata(t *testing.T) {
 		}
 		w.mu.Unlock()
 		w.offers <- []byte(w.offer(version(4)))
-		pass(time.Hour)
+		w.pass(time.Hour)
 		if p := w.last(); p.Attack != release.IndefiniteFreeze || p.Final || p.Version != version(4) || len(w.told()) != 1 || asked < 5 || asked > 60 {
 			t.Errorf("asked %d times, told %+v", asked, w.told())
 		}
 		w.mu.Lock()
 		w.refresh = nil
 		w.mu.Unlock()
-		pass(time.Hour)
+		w.pass(time.Hour)
 		if len(w.resets) != 1 {
 			t.Errorf("resets %v, %+v", w.resets, w.told())
 		}
@@ -352,7 +352,7 @@ func TestClockThatIsNotKnownOpensNoWindow(t *testing.T) {
 		w.clock = tuf.Clock{Floor: time.Now()}
 		w.mu.Unlock()
 		w.offered(strings.Replace(w.offer(version(4)), `"unpaused"`, `"windows":[{"from":"00:00","to":"23:59"}],"unpaused"`, 1))
-		pass(3 * time.Hour)
+		w.pass(3 * time.Hour)
 		if len(w.resets) != 0 || w.last().State != release.Staged {
 			t.Errorf("resets %v, %+v", w.resets, w.last())
 		}

@@ -400,11 +400,13 @@ func do(t *testing.T, f func(t *testing.T, w *world, d *device)) {
 // offered sends an offer and lets the device do what comes of it.
 func (w *world) offered(body string) {
 	w.offers <- []byte(body)
-	pass(20 * time.Second)
+	w.pass(20 * time.Second)
 }
 
-// pass lets time pass, and waits for what comes of it.
-func pass(d time.Duration) {
+// pass lets time pass, and waits for what comes of it. What the test has looked
+// at before, it has looked at before that.
+func (w *world) pass(d time.Duration) {
+	w.now() // takes the lock
 	time.Sleep(d)
 	synctest.Wait()
 }

@@ -1,0 +1,4 @@
+package fetch
+
+// ContentRange is contentRange, for its fuzz target.
+var ContentRange = contentRange
