@@ -107,6 +107,17 @@ func (r Result) String() string {
 // MarshalText returns the result's name.
 func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// UnmarshalText reads a result's name.
+func (r *Result) UnmarshalText(text []byte) error {
+	for _, known := range []Result{None, Committed, Reverted} {
+		if known.String() == string(text) {
+			*r = known
+			return nil
+		}
+	}
+	return fmt.Errorf("result %.20q: want none, committed or reverted", text)
+}
+
 // Outcome is how the last trial ended.
 type Outcome struct {
 	Result  Result          `json:"result"`

@@ -2,6 +2,7 @@ package update_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -113,6 +114,14 @@ func TestRecordSurvivesItsForm(t *testing.T) {
 		if diff := cmp.Diff(r, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
+	}
+	text, err := json.Marshal(full())
+	var back update.Record
+	if err := errors.Join(err, json.Unmarshal(text, &back)); err != nil || !cmp.Equal(back, full()) {
+		t.Errorf("JSON %s, %v", text, err)
+	}
+	if err := json.Unmarshal([]byte(`{"last":{"result":"lucky"}}`), &back); err == nil {
+		t.Error("took a result that there is not")
 	}
 	long := update.Record{Last: update.Outcome{Reason: strings.Repeat("é", 200)}}
 	got, err := update.ParseRecord(long.Marshal())

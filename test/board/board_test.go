@@ -42,7 +42,11 @@ var binding = identity.Sum([]byte("binding"))
 // TestMain lets the test binary be the firmware too.
 func TestMain(m *testing.M) {
 	if path := os.Getenv(bus.Variable); path != "" {
-		if err := firmware(path); err != nil {
+		run := firmware
+		if len(os.Args) == 3 && os.Args[1] == updaterArg {
+			run = func(path string) error { return updater(path, os.Args[2]) }
+		}
+		if err := run(path); err != nil {
 			fmt.Fprintln(os.Stderr, "firmware:", err)
 			os.Exit(1)
 		}
