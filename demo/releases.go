@@ -69,12 +69,15 @@ func (s *stage) beginReleases(ctx context.Context) error {
 	if err := s.release(ctx, "init", "--threshold", strconv.Itoa(threshold), "--keys", strings.Join(keys, ","), "--passphrase-file", s.path("offline", "passphrase")); err != nil {
 		return err
 	}
+	if err := s.release(ctx, "root", "--out", s.releaseRoot()); err != nil {
+		return err
+	}
 	s.say("releases", "%d of %d keys sign them; the keys are in %s and not in the hub", threshold, len(signers), s.path("offline"))
 	return nil
 }
 
 // releaseRoot is the root that boards are provisioned with.
-func (s *stage) releaseRoot() string { return s.path("offline", "releases", "1.root.json") }
+func (s *stage) releaseRoot() string { return s.path("offline", "1.root.json") }
 
 // publish has the signers sign firmware, and publishes it.
 func (s *stage) publish(ctx context.Context, all ...firmware) error {

@@ -90,7 +90,7 @@ func (w *desk) verify() error {
 // rehearse follows the roots, and what they trust, as a device will.
 func (w *desk) rehearse() error {
 	all := w.all()
-	trust, err := tuf.NewTrust(all["1.root.json"], tuf.DefaultLimits())
+	trust, err := tuf.NewTrust(all[firstRoot], tuf.DefaultLimits())
 	if err != nil {
 		return fault.New(fault.Integrity, "root 1: %w", err)
 	}

@@ -35,6 +35,7 @@ const (
 	blobsName = "blobs"
 	keysName  = "keys"
 	lockName  = ".lock"
+	firstRoot = "1.root.json" // what devices are provisioned with
 )
 
 // maxState bounds metadata.json in bytes.

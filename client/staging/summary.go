@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/fault"
 	"holdfast/internal/keyfile"
 	"holdfast/release"
 	"holdfast/tuf"
@@ -146,6 +147,26 @@ func (d *Dir) Status() (Status, error) {
 		out.Roles = append(out.Roles, r)
 	}
 	return out, nil
+}
+
+// FirstRoot returns the first root, which devices are provisioned with, once
+// enough have signed it.
+func (d *Dir) FirstRoot() ([]byte, error) {
+	if err := d.need(); err != nil {
+		return nil, err
+	}
+	w, err := d.desk(Options{})
+	if err != nil {
+		return nil, err
+	}
+	root := w.Settled[firstRoot]
+	if root == nil && len(w.missing()) == 0 {
+		root = w.Draft[firstRoot]
+	}
+	if root == nil {
+		return nil, fault.New(fault.Conflict, "the first root has too few signatures: see 'holdfast release status'")
+	}
+	return root, nil
 }
 
 // signedBy names the keys of a quorum that have signed, and those that have not.

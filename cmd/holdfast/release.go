@@ -14,6 +14,8 @@ import (
 
 	"holdfast/client"
 	"holdfast/client/staging"
+	"holdfast/identity"
+	"holdfast/internal/atomicfile"
 	"holdfast/mcuboot"
 	"holdfast/operator"
 	"holdfast/release"
@@ -21,7 +23,7 @@ import (
 
 func releaseCmd(io stdio) *cobra.Command {
 	return noun("release", "Sign firmware, and publish what enough signers have signed",
-		releaseKeygenCmd(io), releaseInitCmd(io), releaseSignCmd(io), releaseCountersignCmd(io), releaseStatusCmd(), releasePublishCmd(),
+		releaseKeygenCmd(io), releaseInitCmd(io), releaseSignCmd(io), releaseCountersignCmd(io), releaseStatusCmd(), releaseRootCmd(), releasePublishCmd(),
 		releaseListCmd(), releaseShowCmd(), releaseWithdrawCmd(io), releaseRotateCmd(io), releaseRenewCmd(io), releaseDiscardCmd(), releaseFetchCmd(),
 		releaseHubKeysCmd(), releaseSBOMCmd())
 }
@@ -149,6 +151,36 @@ had, and can be repeated.`,
 				return
 			}
 			fmt.Fprintf(w, "published %s; %d files of content, %d bytes\n", strings.Join(p.Files, ", "), p.Blobs, p.Bytes)
+		})
+	}
+	return cmd
+}
+
+func releaseRootCmd() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "root",
+		Short: "Write the first root, which devices are provisioned with",
+		Long: `Write the first root to a file, once enough have signed it. Devices get it with
+'holdfast-device enroll --release-root'. It is public, but who can change it on its way
+to a device decides what the device runs: carry it as you carry the hub's root.`,
+		Example: "  holdfast release root --out 1.root.json",
+		Args:    noArgs,
+	}
+	cmd.Flags().StringVar(&out, "out", "1.root.json", "file to write")
+	dir := dirFlag(cmd)
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		b, err := staging.Open(*dir).FirstRoot()
+		if err != nil {
+			return err
+		}
+		if err := atomicfile.Write(out, b, 0o644); err != nil {
+			return fmt.Errorf("write the first root: %w", err)
+		}
+		sum := identity.Sum(b)
+		return show(cmd.OutOrStdout(), *asJSON, map[string]string{"file": out, "sha256": sum.String()}, func(w writer) {
+			fmt.Fprintf(w, "%s written, SHA-256 %s\n", out, sum)
 		})
 	}
 	return cmd
