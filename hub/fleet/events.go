@@ -20,7 +20,7 @@ const (
 	KindTurnAway   = "device.turn-away" // an operator refused a pending device
 	KindBorn       = "device.born"
 	KindFirmware   = "device.firmware" // what it attests to run is another, or was withdrawn
-	KindRefused    = "device.refused" // a birth was refused
+	KindRefused    = "device.refused"  // a birth was refused
 	KindRevoke     = "device.revoke"
 	KindQuarantine = "device.quarantine"
 	KindRestore    = "device.restore"
