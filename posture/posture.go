@@ -36,6 +36,7 @@ const (
 	Session     Source = "session"     // the live TLS and MQTT session
 	Logs        Source = "logs"        // what the device shipped
 	Releases    Source = "releases"    // signed releases, held against the firmware that it attested
+	Audits      Source = "audits"      // auditors' statements, held likewise
 )
 
 // Standing is the outcome of a demand, or of all of them together.
