@@ -12,7 +12,7 @@ func runCmd(io stdio) *cobra.Command {
 		Short: "Live: enrol where needed, attest, connect, renew",
 		Long: `Run the device until it is told to stop. It enrols if it has not yet, proves what it
 booted, gets its operational certificate, connects, and renews in time. In quarantine
-it only attests, listens and ships its logs. Log lines go to standard error and, once
+it only attests, listens, takes updates and ships its logs. Log lines go to standard error and, once
 the hub can be reached, to the hub.
 
 The watchdog is armed at the start and fed only while the program is unchanged, the

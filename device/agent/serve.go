@@ -31,7 +31,7 @@ func (a *Agent) connecting(ctx context.Context) state {
 	return a.again(a.retry.Next(), a.connecting)
 }
 
-// quarantined opens a session that may only attest, listen and ship logs, with
+// quarantined opens a session that may only attest, listen, ship logs and take updates, with
 // the birth certificate.
 func (a *Agent) quarantined(why error) state {
 	return func(ctx context.Context) state {

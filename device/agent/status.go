@@ -19,7 +19,7 @@ const (
 	Attested    Phase = "attested"    // the hub has verified its evidence of this boot
 	Certificate Phase = "certificate" // has an operational certificate
 	Connected   Phase = "connected"   // has a full session
-	Quarantined Phase = "quarantined" // may only attest, listen and ship logs
+	Quarantined Phase = "quarantined" // may only attest, listen, ship logs and take updates
 )
 
 // Status is what a device knows of itself.
