@@ -1,7 +1,7 @@
 // Package agent is the life of a device, as a state machine over what the
 // other rooms do: it is born, attests, gets an operational certificate,
-// connects, and renews; in quarantine it only attests, listens, ships logs and takes
-// updates.
+// connects, and renews; in quarantine it only attests, listens, ships logs and
+// takes updates.
 //
 //	provisioned -> born -> attested -> certificate -> connected
 //	                          ^                           |

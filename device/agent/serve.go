@@ -31,8 +31,8 @@ func (a *Agent) connecting(ctx context.Context) state {
 	return a.again(a.retry.Next(), a.connecting)
 }
 
-// quarantined opens a session that may only attest, listen, ship logs and take updates, with
-// the birth certificate.
+// quarantined opens a session that may only attest, listen, ship logs and take
+// updates, with the birth certificate.
 func (a *Agent) quarantined(why error) state {
 	return func(ctx context.Context) state {
 		s, err := a.cfg.Open(ctx, a.id, a.birth)
