@@ -22,6 +22,7 @@ func (c *Client) Rollouts(ctx context.Context, q operator.RolloutQuery) ([]opera
 	v := url.Values{}
 	set(v, "product", string(q.Product))
 	set(v, "stage", q.Stage)
+	set(v, "group", string(q.Group))
 	set(v, "after", q.After)
 	setInt(v, "limit", int64(q.Limit))
 	if q.Live {

@@ -17,8 +17,17 @@ type Repository struct {
 
 // RepositoryRole is the newest file of a role.
 type RepositoryRole struct {
-	Version int64     `json:"version"`
-	Expires time.Time `json:"expires"`
+	Version   int64           `json:"version"`
+	Expires   time.Time       `json:"expires"`
+	Threshold int             `json:"threshold,omitempty" doc:"of the keys of each kind, how many have to sign; of what release keys sign"`
+	Keys      []RepositoryKey `json:"keys,omitempty" doc:"who may sign it, and who has; of what release keys sign"`
+}
+
+// RepositoryKey is a key that may sign a role, and whether it has.
+type RepositoryKey struct {
+	ID     string `json:"id" doc:"TUF key id, hexadecimal"`
+	Kind   string `json:"kind" enum:"classical,ml-dsa-65" doc:"classical: Ed25519, or ECDSA on P-256; each kind is counted for itself"`
+	Signed bool   `json:"signed" doc:"its signature on this version verifies"`
 }
 
 // Metadata has metadata files by their names: what POST /v1/repository/metadata

@@ -77,9 +77,10 @@ type RolloutAct struct {
 type RolloutQuery struct {
 	Product release.Product
 	Stage   string
-	Live    bool   // those that are not over
-	After   string // the ID of the last one seen
-	Limit   int    // default 50, at most 500
+	Live    bool           // those that are not over
+	Group   identity.Group // those for this group
+	After   string         // the ID of the last one seen
+	Limit   int            // default 50, at most 500
 	Groups  []identity.Group
 }
 
@@ -96,6 +97,15 @@ type RolloutDevice struct {
 	Attempt int             `json:"attempt,omitempty" doc:"how often an operator had it try again"`
 	Offered time.Time       `json:"offered,omitzero"`
 	Changed time.Time       `json:"changed"`
+}
+
+// DeviceRollout is a rollout that a device is in, and where the device stands.
+type DeviceRollout struct {
+	Rollout string          `json:"rollout" doc:"its id"`
+	Product release.Product `json:"product"`
+	Version mcuboot.Version `json:"version"`
+	Stage   string          `json:"stage" enum:"planning,running,paused,halted,finished,superseded" doc:"of the rollout"`
+	RolloutDevice
 }
 
 // RolloutDeviceQuery asks for devices of a rollout, by id.

@@ -60,6 +60,7 @@ func TestEveryRouteAsksForWhatItSays(t *testing.T) {
 		{"GET", "/v1/rollouts?product=pump&stage=halted", "", "rollouts pump halted"},
 		{"POST", "/v1/rollouts", `{"product":"pump","version":"1.4.0+7","groups":["pumps"],"soak_seconds":0,"halt_on_percent":2}`, "ops start pump 1.4.0+7"},
 		{"POST", "/v1/rollouts/pump-x/halt", `{"reason":"odd"}`, "ops halt pump-x odd "},
+		{"GET", "/v1/devices/pump-01/rollouts", "", "rollouts of pump-01"},
 		{"GET", "/v1/rollouts/pump-x/devices?state=failed&after=a", "", "devices of pump-x failed a"},
 	} {
 		rec := w.call(tt.method, tt.path, tt.body)

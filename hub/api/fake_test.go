@@ -324,6 +324,12 @@ func (f rollouts) Act(_ context.Context, by, id, verb string, in operator.Rollou
 	f.note(by, verb, id, in.Reason, etag)
 	return operator.Rollout{ID: id, ETag: "abd"}, nil
 }
+func (f rollouts) Of(_ context.Context, d identity.Device, groups []identity.Group) ([]operator.DeviceRollout, error) {
+	f.note("rollouts of", string(d))
+	return both(groups, func(g identity.Group, _ identity.Device) operator.DeviceRollout {
+		return operator.DeviceRollout{RolloutDevice: operator.RolloutDevice{Device: d, Group: g}}
+	}), nil
+}
 func (f rollouts) Devices(_ context.Context, id string, q operator.RolloutDeviceQuery) ([]operator.RolloutDevice, error) {
 	f.note("devices of", id, q.State, string(q.After))
 	return nil, nil

@@ -82,6 +82,7 @@ func Rights() map[string]operator.Right {
 		"list-rollouts":        sees,
 		"show-rollout":         sees,
 		"list-rollout-devices": sees,
+		"list-device-rollouts": sees,
 		"start-rollout":        dangerous(acts),
 		"act-on-rollout":       acts,
 

@@ -23,6 +23,9 @@ type Rollouts interface {
 	Rollouts(ctx context.Context, q operator.RolloutQuery) ([]operator.Rollout, error)
 	Rollout(ctx context.Context, id string) (operator.Rollout, error)
 	Devices(ctx context.Context, id string, q operator.RolloutDeviceQuery) ([]operator.RolloutDevice, error)
+	// Of returns the rollouts that a device is in, the newest first, of groups
+	// that are all among those given; nil: all.
+	Of(ctx context.Context, d identity.Device, groups []identity.Group) ([]operator.DeviceRollout, error)
 }
 
 // productName is how a product's name is described.
@@ -53,12 +56,13 @@ func (a *api) registerRollouts(h huma.API) {
 		Product release.Product `query:"product" doc:"only of this product"`
 		Stage   string          `query:"stage" enum:"planning,running,paused,halted,finished,superseded" doc:"only in this stage"`
 		Live    bool            `query:"live" doc:"only those that are not over"`
+		Group   identity.Group  `query:"group" doc:"only those for this group"`
 		After   string          `query:"after" maxLength:"64" doc:"only those older than the rollout with this id"`
 		Limit   int             `query:"limit" default:"50" minimum:"1" maximum:"500" doc:"most rollouts to answer"`
 	}
 	serve(a, h, op("list-rollouts", http.MethodGet, "/v1/rollouts", "List rollouts, the newest first"),
 		func(ctx context.Context, in *query) ([]operator.Rollout, error) {
-			return a.Rollouts.Rollouts(ctx, operator.RolloutQuery{Product: in.Product, Stage: in.Stage, Live: in.Live, After: in.After, Limit: in.Limit, Groups: operator.From(ctx).Groups})
+			return a.Rollouts.Rollouts(ctx, operator.RolloutQuery{Product: in.Product, Stage: in.Stage, Live: in.Live, Group: in.Group, After: in.After, Limit: in.Limit, Groups: operator.From(ctx).Groups})
 		})
 	type start struct {
 		Body operator.StartRollout
@@ -109,6 +113,16 @@ func (a *api) registerRollouts(h huma.API) {
 				return nil, err
 			}
 			return a.Rollouts.Devices(ctx, in.ID, operator.RolloutDeviceQuery{State: in.State, After: identity.Device(in.After), Limit: in.Limit})
+		})
+	type of struct {
+		Device identity.Device `path:"device" doc:"id of the device"`
+	}
+	serve(a, h, op("list-device-rollouts", http.MethodGet, "/v1/devices/{device}/rollouts", "List the rollouts that a device is in, the newest first"),
+		func(ctx context.Context, in *of) ([]operator.DeviceRollout, error) {
+			if _, err := a.Devices.DeviceGroup(ctx, in.Device); err != nil {
+				return nil, err
+			}
+			return a.Rollouts.Of(ctx, in.Device, operator.From(ctx).Groups)
 		})
 }
 

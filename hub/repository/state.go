@@ -74,6 +74,7 @@ func stateOf(t *tuf.Trust, roots map[int64][]byte, orphans map[string][]byte) (*
 			s.add(t.Listed(p))
 		}
 	}
+	s.tellSigners()
 	slices.SortFunc(s.releases, func(a, b release.Release) int {
 		return cmp.Or(cmp.Compare(a.Product, b.Product), a.Version.Compare(b.Version))
 	})

@@ -590,6 +590,7 @@ func TestRolloutsAreListed(t *testing.T) {
 	}{
 		{operator.RolloutQuery{}, []string{b, a}}, {operator.RolloutQuery{Limit: 1}, []string{b}}, {operator.RolloutQuery{After: b}, []string{a}},
 		{operator.RolloutQuery{Live: true}, []string{b}}, {operator.RolloutQuery{Stage: "superseded"}, []string{a}}, {operator.RolloutQuery{Product: "fan"}, nil},
+		{operator.RolloutQuery{Group: "pumps"}, []string{b, a}}, {operator.RolloutQuery{Group: "fans"}, nil},
 	} {
 		rs, err := w.Rollouts(t.Context(), tt.q)
 		var ids []string
@@ -598,6 +599,41 @@ func TestRolloutsAreListed(t *testing.T) {
 		}
 		if err != nil || !slices.Equal(ids, tt.want) {
 			t.Errorf("%+v: %v, %v", tt.q, ids, err)
+		}
+	}
+}
+
+// TestRolloutsOfADevice: the newest first, and none that whoever asks does not
+// see whole.
+func TestRolloutsOfADevice(t *testing.T) {
+	w := newWorld(t)
+	w.add("pumps", 2)
+	w.add("fans", 1)
+	a := w.start(v14).ID
+	w.pass()
+	b := w.start(v15, func(in *operator.StartRollout) {
+		in.Groups, in.Devices, in.Canary = nil, []identity.Device{"pumps-0001", "fans-0000"}, 100
+	}).ID
+	w.pass()
+	w.pass()
+	for _, tt := range []struct {
+		device identity.Device
+		groups []identity.Group
+		want   []string // with the device's state
+	}{
+		{"pumps-0001", nil, []string{b + " 1.5.0 offered", a + " 1.4.0 superseded"}}, {"pumps-0001", []identity.Group{"pumps"}, []string{a + " 1.4.0 superseded"}},
+		{"fans-0000", []identity.Group{"pumps", "fans"}, []string{b + " 1.5.0 offered"}}, {"nobody", nil, nil},
+	} {
+		rs, err := w.Of(t.Context(), tt.device, tt.groups)
+		var got []string
+		for _, r := range rs {
+			if r.Device != tt.device {
+				t.Errorf("of %s: %+v", tt.device, r)
+			}
+			got = append(got, r.Rollout+" "+r.Version.String()+" "+r.State)
+		}
+		if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%s for %v: %v, %v; want %v", tt.device, tt.groups, got, err, tt.want)
 		}
 	}
 }

@@ -3,9 +3,11 @@ package rollouts
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
+	"holdfast/identity"
 	"holdfast/operator"
 	"holdfast/rollout"
 )
@@ -31,7 +33,7 @@ func (s *Service) Rollouts(ctx context.Context, q operator.RolloutQuery) ([]oper
 		if len(out) == limit {
 			break
 		}
-		if q.Product != "" && r.Product != q.Product || q.Stage != "" && string(r.Stage) != q.Stage || q.Live && r.Stage.Over() || !sees(who, r) {
+		if q.Product != "" && r.Product != q.Product || q.Stage != "" && string(r.Stage) != q.Stage || q.Live && r.Stage.Over() || q.Group != "" && !slices.Contains(r.Groups, q.Group) || !sees(who, r) {
 			continue
 		}
 		c, err := s.cfg.Store.Counts(ctx, r.Seq)
@@ -73,10 +75,27 @@ func (s *Service) Devices(ctx context.Context, id string, q operator.RolloutDevi
 	ds, err := s.cfg.Store.Devices(ctx, r.Seq, q)
 	out := make([]operator.RolloutDevice, 0, len(ds))
 	for _, d := range ds {
-		out = append(out, operator.RolloutDevice{Device: d.ID, Group: d.Group, State: string(d.State), Cause: string(d.Cause), Reason: d.Reason, Step: string(d.Step),
-			Bytes: d.Bytes, Length: d.Length, Attempt: d.Attempt, Offered: d.Offered, Changed: d.Changed})
+		out = append(out, deviceView(d))
 	}
 	return out, err
+}
+
+// Of returns the rollouts that a device is in, the newest first, of groups that
+// are all among those given; nil: all.
+func (s *Service) Of(ctx context.Context, id identity.Device, groups []identity.Group) ([]operator.DeviceRollout, error) {
+	ds, err := s.cfg.Store.Of(ctx, id)
+	out, who := make([]operator.DeviceRollout, 0, len(ds)), operator.Principal{Groups: groups}
+	for _, d := range ds {
+		if r, err := s.byID(d.Rollout); err == nil && sees(who, r) {
+			out = append(out, operator.DeviceRollout{Rollout: r.ID, Product: r.Product, Version: r.Version, Stage: string(r.Stage), RolloutDevice: deviceView(d)})
+		}
+	}
+	return out, err
+}
+
+func deviceView(d rollout.Device) operator.RolloutDevice {
+	return operator.RolloutDevice{Device: d.ID, Group: d.Group, State: string(d.State), Cause: string(d.Cause), Reason: d.Reason, Step: string(d.Step),
+		Bytes: d.Bytes, Length: d.Length, Attempt: d.Attempt, Offered: d.Offered, Changed: d.Changed}
 }
 
 // etag changes with the stage and the wave, and with what operators do.
