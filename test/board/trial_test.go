@@ -78,7 +78,7 @@ func updater(path, what string) error {
 	case b.Boot.Trial && what == exits:
 		return errors.New("bye")
 	case !b.Boot.Trial && b.Boot.ResetCause == board.PowerOn:
-		if err := stage(s); err != nil {
+		if err := stage(s, what); err != nil {
 			return err
 		}
 	}
@@ -117,8 +117,12 @@ func (c tpmCounter) Burn() error {
 	return err
 }
 
-// stage installs next.img, and boots it as a trial.
-func stage(s *slots.Slots) error {
+// stage installs next.img, and boots it as a trial. One that hangs has a second.
+func stage(s *slots.Slots, what string) error {
+	health := release.Health{Seconds: 3600}
+	if what == hangs {
+		health.Seconds = 1
+	}
 	image, err := os.ReadFile("next.img")
 	if errors.Is(err, os.ErrNotExist) || s.Running().Blob == identity.Sum(image) {
 		return nil
@@ -128,7 +132,7 @@ func stage(s *slots.Slots) error {
 		return err
 	}
 	rel := release.Release{Image: release.Blob{Length: int64(len(image)), SHA256: identity.Sum(image)},
-		Target: release.Target{Version: img.Version, SecurityVersion: img.SecurityCounter, Measured: img.Digest, Health: release.Health{Seconds: 1}}}
+		Target: release.Target{Version: img.Version, SecurityVersion: img.SecurityCounter, Measured: img.Digest, Health: health}}
 	w, err := s.Begin(rel)
 	if err != nil {
 		return err
@@ -243,7 +247,7 @@ func (m *machine) wait(kind virtual.EventKind) virtual.Event {
 				return e
 			}
 			m.t.Logf("%+v", e)
-		case <-time.After(time.Minute):
+		case <-time.After(5 * time.Minute):
 			m.t.Fatalf("no event %s", kind)
 		}
 	}
@@ -254,7 +258,7 @@ func (m *machine) hear() said {
 	select {
 	case s := <-m.said:
 		return s
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		m.t.Fatal("the firmware says nothing")
 		return said{}
 	}

@@ -174,7 +174,6 @@ type world struct {
 	rom     virtual.ROM
 	moments []moment // nil unless watched
 	watched bool
-	offered int
 	m       update.Machine
 	slots   *slots.Slots
 	queue   []update.Event

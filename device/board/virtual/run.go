@@ -172,9 +172,9 @@ func (m *machine) cycle(ctx context.Context, cause string) (ending, error) {
 		return ending{}, err
 	}
 	m.tell(Event{Kind: EventBooted, Slot: boot.Slot, Version: boot.Version, Digest: boot.Digest.String(), Cause: cause, Trial: boot.Trial})
-	overdue := m.overdue(rom, chosen)
+	overdue := m.overdue(chosen)
 	defer overdue.Stop()
-	end := m.await(ctx, firmware, h.watchdog, reset, overdue)
+	end := m.await(ctx, firmware, h.watchdog, reset, overdue.C, rom)
 	if tpm != nil && end.cause != board.Expired && end.cause != board.Exited {
 		end.err = errors.Join(end.err, tpm.Stop()) // else the power just goes
 	}
@@ -228,33 +228,19 @@ func (m *machine) report(c Booted, cause string) (board.Boot, error) {
 	return boot, nil
 }
 
-// overdue is the boot ROM's own watchdog over a trial, which the firmware
-// cannot feed: it fires when the trial is past its deadline. Without a trial it
-// never does.
-func (m *machine) overdue(rom ROM, c Booted) *trialTimer {
-	t := &trialTimer{rom: rom}
-	if c.Trial {
-		d := min(c.Record.Trial.Deadline(), release.MaxDeadline)
-		if d == 0 {
-			d = release.DefaultDeadline
-		}
-		t.Timer = time.NewTimer(d + m.Grace)
-	} else {
-		t.Timer = time.NewTimer(time.Hour)
+// overdue returns a timer that is the boot ROM's own watchdog over a trial,
+// which the firmware cannot feed. Without a trial it never fires.
+func (m *machine) overdue(c Booted) *time.Timer {
+	if !c.Trial {
+		t := time.NewTimer(time.Hour)
 		t.Stop()
+		return t
 	}
-	return t
-}
-
-// trialTimer is the time that a trial has.
-type trialTimer struct {
-	*time.Timer
-	rom ROM
-}
-
-// trying reports whether the trial was not committed yet.
-func (t *trialTimer) trying() bool {
-	return update.Load(flash.Pair{Area: t.rom.Record}).Trying()
+	d := min(c.Record.Trial.Deadline(), release.MaxDeadline)
+	if d == 0 {
+		d = release.DefaultDeadline
+	}
+	return time.NewTimer(d + m.Grace)
 }
 
 func (m *machine) host(s Settings, boot board.Boot, tpm *swtpm.TPM, reset chan<- string) *host {
@@ -308,7 +294,7 @@ func writeProgram(path string, load func(io.Writer) error) error {
 }
 
 // await returns when the firmware has ended, for whatever reason.
-func (m *machine) await(ctx context.Context, firmware *child.Child, w *watchdog, reset <-chan string, trial *trialTimer) ending {
+func (m *machine) await(ctx context.Context, firmware *child.Child, w *watchdog, reset <-chan string, overdue <-chan time.Time, rom ROM) ending {
 	for {
 		select {
 		case <-ctx.Done():
@@ -316,9 +302,9 @@ func (m *machine) await(ctx context.Context, firmware *child.Child, w *watchdog,
 		case <-w.expired:
 			firmware.Kill()
 			return ending{cause: board.Expired, detail: "the watchdog was not fed"}
-		case <-trial.C:
-			if !trial.trying() {
-				continue
+		case <-overdue:
+			if !update.Load(flash.Pair{Area: rom.Record}).Trying() {
+				continue // it was committed
 			}
 			firmware.Kill()
 			return ending{cause: board.Expired, detail: "the trial was not committed by its deadline"}
