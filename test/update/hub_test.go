@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -22,11 +21,11 @@ import (
 	"holdfast/operator"
 )
 
-// programs are the two that build compiles.
+// programs are those that were compiled, in a directory.
 var programs struct {
-	once sync.Once
+	sync.Mutex
 	dir  string
-	err  error
+	errs map[string]error // by name
 }
 
 func TestMain(m *testing.M) {
@@ -37,21 +36,30 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// build compiles the two programs once for all tests and returns where one is.
+// build compiles a program once for all tests and returns where it is.
 func build(t *testing.T, name string) string {
 	t.Helper()
-	programs.once.Do(func() {
-		if programs.dir, programs.err = os.MkdirTemp("", "holdfast-programs"); programs.err != nil {
-			return
+	programs.Lock()
+	defer programs.Unlock()
+	if programs.dir == "" {
+		dir, err := os.MkdirTemp("", "holdfast-programs")
+		if err != nil {
+			t.Fatal(err)
 		}
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", programs.dir, "holdfast/cmd/holdfast", "holdfast/cmd/holdfast-device")
+		programs.dir, programs.errs = dir, map[string]error{}
+	}
+	err, tried := programs.errs[name]
+	if !tried {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", programs.dir, "holdfast/cmd/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			programs.err = errors.Join(err, errors.New(string(out)))
+		out, failed := cmd.CombinedOutput()
+		if err = failed; err != nil {
+			err = fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
-	})
-	if programs.err != nil {
-		t.Fatal(programs.err)
+		programs.errs[name] = err
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return filepath.Join(programs.dir, name)
 }
