@@ -45,7 +45,8 @@ func (s *Slots) Begin(rel release.Release) (*Writer, error) { return s.Resume(re
 // Resume goes on with a release of which the first offset bytes were written
 // and synced before, perhaps before a power cut. The caller remembers the
 // offset; if what it says is wrong, Finish refuses the image. Writing goes on
-// at Writer.Offset, which may be up to a sector before the offset.
+// at Writer.Offset, which may be up to a sector before the offset, or at the
+// beginning when the slot holds a finished image.
 func (s *Slots) Resume(rel release.Release, offset int64) (*Writer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,6 +75,9 @@ func (s *Slots) resume(rel release.Release, offset int64) (*Writer, error) {
 			return nil, err
 		}
 	}
+	if unfinished, err := lacksMagic(area); err != nil || !unfinished {
+		offset = 0 // what is there was finished, or is another image
+	}
 	w := &Writer{s: s, rel: rel, area: area, hash: sha256.New(), at: offset - offset%area.Sector()}
 	w.part = make([]byte, 0, max(int64(s.cfg.Block), area.Sector()))
 	if err := w.rehash(); err != nil {
@@ -84,6 +88,13 @@ func (s *Slots) resume(rel release.Release, offset int64) (*Writer, error) {
 	}
 	s.writer = w
 	return w, nil
+}
+
+// lacksMagic reports whether a slot holds what a Writer has not finished.
+func lacksMagic(area flash.Area) (bool, error) {
+	head := make([]byte, magicSize)
+	_, err := area.ReadAt(head, 0)
+	return flash.Blank(head), err
 }
 
 // rehash computes the digest of what was written before.

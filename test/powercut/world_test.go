@@ -379,6 +379,9 @@ func (w *world) do(a update.Action) error {
 	case update.VerifySlot:
 		var e update.Event = update.Verified{}
 		if err := w.slots.Do(a, w.m); err != nil {
+			if w.rotten == [2]bool{} {
+				return err // the network is honest, and nothing is rotten
+			}
 			e = update.Refused{Err: err}
 		}
 		w.queue = append(w.queue, e)
@@ -452,6 +455,9 @@ func (w *world) download() error {
 		}
 	}
 	if err := out.Finish(); err != nil {
+		if w.rotten == [2]bool{} {
+			return err
+		}
 		w.queue = append(w.queue, update.Refused{Err: err})
 		return nil
 	}
