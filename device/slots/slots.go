@@ -92,7 +92,7 @@ func Open(cfg Config) (*Slots, error) {
 		s.cfg.Block = defaultBlock
 	}
 	area := s.area(cfg.Running)
-	img, err := mcuboot.ParseAt(area, area.Size())
+	img, err := mcuboot.ParseAt(area, area.Used())
 	if err != nil {
 		return nil, fmt.Errorf("open slots: running image: %w", err)
 	}
@@ -184,7 +184,7 @@ func (s *Slots) verify(rel release.Release) error {
 
 func (s *Slots) judge(rel release.Release, minimum uint32) error {
 	area := s.area(s.inactive())
-	img, err := mcuboot.VerifyAt(area, area.Size(), s.cfg.KeyHash)
+	img, err := mcuboot.VerifyAt(area, area.Used(), s.cfg.KeyHash)
 	refuse := func(a release.Attack, format string, args ...any) error {
 		return release.Refuse(a, fmt.Errorf(format, args...))
 	}

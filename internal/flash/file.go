@@ -61,6 +61,15 @@ func (f *File) Close() error { return f.f.Close() }
 // Size implements Area.
 func (f *File) Size() int64 { return f.size }
 
+// Used implements Area: behind the end of the file all is erased.
+func (f *File) Used() int64 {
+	end, err := f.end()
+	if err != nil {
+		return f.size // then reading it fails too
+	}
+	return end
+}
+
 // Sector implements Area.
 func (f *File) Sector() int64 { return f.sector }
 

@@ -18,6 +18,8 @@ type Area interface {
 	io.ReaderAt
 	// Size is in bytes, whole sectors.
 	Size() int64
+	// Used is where it is known that all is erased from there on, at most Size.
+	Used() int64
 	// Sector is the size of what is erased at once, in bytes.
 	Sector() int64
 	// Program writes bytes where the flash is erased.

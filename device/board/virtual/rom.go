@@ -99,9 +99,9 @@ func (r ROM) look(s update.Slot) (*mcuboot.Image, error) {
 		return nil, empty
 	}
 	if !r.Fuses.Verify {
-		return mcuboot.ParseAt(area, area.Size())
+		return mcuboot.ParseAt(area, area.Used())
 	}
-	return mcuboot.VerifyAt(area, area.Size(), r.Fuses.KeyHash)
+	return mcuboot.VerifyAt(area, area.Used(), r.Fuses.KeyHash)
 }
 
 func (r ROM) area(s update.Slot) flash.Area {

@@ -73,6 +73,9 @@ func (c *Chip) Areas() []*Area { return c.areas }
 // Size implements flash.Area.
 func (a *Area) Size() int64 { return int64(len(a.data)) }
 
+// Used implements flash.Area: a chip does not know.
+func (a *Area) Used() int64 { return a.Size() }
+
 // Sector implements flash.Area.
 func (a *Area) Sector() int64 { return a.sector }
 
