@@ -1,6 +1,7 @@
 package statement
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -8,7 +9,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 
@@ -146,3 +149,38 @@ func (v verifying) KeyID() (string, error) { return KeyID(v.key) }
 
 // Public implements dsse.Verifier.
 func (v verifying) Public() crypto.PublicKey { return v.key }
+
+// ParseKey reads an auditor's public key: one PEM block of type PUBLIC KEY
+// (RFC 5280 SubjectPublicKeyInfo), with a key that CheckKey takes.
+func ParseKey(text []byte) (crypto.PublicKey, error) {
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("auditor's key: want one public key, PEM")
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("auditor's key: %w", err)
+	}
+	if err := CheckKey(key); err != nil {
+		return nil, fmt.Errorf("auditor's key: %w", err)
+	}
+	return key, nil
+}
+
+// Signers returns the ids of the keys that an envelope says it is signed with,
+// empty ones too. Nothing of that is verified: it is for telling whose key is
+// missing.
+func Signers(envelope []byte) ([]string, error) {
+	if err := tuf.CheckStrict(envelope, MaxSize, MaxDepth); err != nil {
+		return nil, fmt.Errorf("audit statement: %w", err)
+	}
+	var e dsse.Envelope
+	if err := json.Unmarshal(envelope, &e); err != nil {
+		return nil, fmt.Errorf("audit statement: %w", err)
+	}
+	var ids []string
+	for _, s := range e.Signatures {
+		ids = append(ids, s.KeyID)
+	}
+	return ids, nil
+}

@@ -6,8 +6,10 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"strings"
 	"testing"
@@ -166,6 +168,51 @@ func TestCheckRefuses(t *testing.T) {
 	}
 	if _, err := statement.Sign(t.Context(), good(), weak); err == nil {
 		t.Error("signed with a key of P-224")
+	}
+}
+
+func TestParseKey(t *testing.T) {
+	p256, ed := keys(t)
+	weak, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(typ string, key crypto.PublicKey) string {
+		der, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der}))
+	}
+	for _, key := range []crypto.Signer{p256, ed} {
+		got, err := statement.ParseKey([]byte(text("PUBLIC KEY", key.Public()) + "\n"))
+		want, _ := statement.KeyID(key.Public())
+		if id, _ := statement.KeyID(got); err != nil || id != want {
+			t.Errorf("%v %v", got, err)
+		}
+	}
+	good := text("PUBLIC KEY", ed.Public())
+	for name, bad := range map[string]string{
+		"nothing": "", "another type": text("PRIVATE KEY", ed.Public()), "two": good + good, "P-384": text("PUBLIC KEY", weak.Public()),
+		"no key": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+	} {
+		if _, err := statement.ParseKey([]byte(bad)); err == nil {
+			t.Errorf("%s is a key", name)
+		}
+	}
+}
+
+func TestSigners(t *testing.T) {
+	key, _ := keys(t)
+	want, _ := statement.KeyID(key.Public())
+	if got, err := statement.Signers(sign(t, good(), key)); err != nil || len(got) != 1 || got[0] != want {
+		t.Errorf("%q %v", got, err)
+	}
+	if got, err := statement.Signers([]byte("{}")); err != nil || len(got) != 0 {
+		t.Errorf("%q %v", got, err)
+	}
+	if _, err := statement.Signers([]byte("nonsense")); err == nil {
+		t.Error("nonsense is an envelope")
 	}
 }
 

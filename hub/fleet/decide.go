@@ -84,6 +84,7 @@ func (f *Fleet) settle(ctx context.Context, g operator.Group, before, r Record, 
 		return posture.Report{}, err
 	}
 	es = append(es, firmware...)
+	f.judgeAudits(&r)
 	rows := posture.Combine(r.Rows)
 	s, isLive := f.session(r.ID)
 	d := decide(g.Policy, r, rows, now)

@@ -75,6 +75,7 @@ type Config struct {
 	Enrolments Enrolments       // asked of devices that the registry does not know; optional
 	Releases   Releases         // what is signed and published; nil: nothing is
 	Offers     Offers           // what rollouts offer; nil: nothing
+	Audits     Audits           // what auditors said of images; nil: nothing
 	Withdrawer Withdrawer       // called on revocation, and when a new birth supersedes an old one; optional
 	Log        *slog.Logger     // required
 	Now        func() time.Time // default time.Now
@@ -100,6 +101,7 @@ type Fleet struct {
 	shelves   map[release.Product][]appraise.Published // as they were last seen; what is in it is never changed
 
 	rejudging sync.Mutex // one at a time acts on what was published
+	auditing  sync.Mutex // one at a time acts on what auditors said
 	noticing  sync.Mutex // one at a time compares what is published with what was seen
 
 	index index // its own lock may be taken under mu, not the other way round
@@ -141,6 +143,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 		f.handOver(ctx)
 		if err := f.missedReleases(ctx); err != nil && ctx.Err() == nil {
 			f.log.ErrorContext(ctx, "look at what is published", "err", err)
+		}
+		if err := f.missedAudits(ctx); err != nil && ctx.Err() == nil {
+			f.log.ErrorContext(ctx, "look at what auditors said", "err", err)
 		}
 		for _, id := range f.connected() {
 			if err := f.recheck(ctx, id); err != nil && ctx.Err() == nil {

@@ -38,6 +38,7 @@ type world struct {
 	ledger *book
 	gate   *gate
 	shop   *shop
+	lab    *lab
 	crl    []string
 
 	mu  sync.Mutex
@@ -46,7 +47,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, path: filepath.Join(t.TempDir(), "hub.db"), now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
-	w.ledger, w.shop = &book{}, &shop{}
+	w.ledger, w.shop, w.lab = &book{}, &shop{}, &lab{}
 	w.gate = &gate{modes: map[identity.Device]access.Mode{}}
 	w.open()
 	t.Cleanup(func() { w.store.Close() })
@@ -64,7 +65,7 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	w.Fleet, err = fleet.New(fleet.Config{
-		Store: w.store.Fleet(), Ledger: w.ledger, Sessions: w.gate, Withdrawer: w, Releases: w.shop, Offers: w.shop,
+		Store: w.store.Fleet(), Ledger: w.ledger, Sessions: w.gate, Withdrawer: w, Releases: w.shop, Offers: w.shop, Audits: w.lab,
 		Log: slog.New(slog.DiscardHandler), Now: w.clock,
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"holdfast/identity"
 	"holdfast/mcuboot"
 	"holdfast/measure"
+	"holdfast/operator"
 	"holdfast/release"
 )
 
@@ -149,7 +150,7 @@ func (f *Fleet) actOn(ctx context.Context, p release.Product) error {
 	if err != nil {
 		return err
 	}
-	if err := f.rejudge(ctx, p); err != nil {
+	if err := f.rejudge(ctx, func(g operator.Group) bool { return g.Product == p || g.Product == "" }); err != nil {
 		return err
 	}
 	return f.settleSeen(ctx, p, seen)
@@ -194,8 +195,8 @@ func (f *Fleet) settleSeen(ctx context.Context, p release.Product, acted []Seen)
 const rejudges = 32
 
 // rejudge decides again on the devices that attest their firmware and whose
-// group is of a product, or of none.
-func (f *Fleet) rejudge(ctx context.Context, p release.Product) error {
+// group is one of those that it concerns.
+func (f *Fleet) rejudge(ctx context.Context, concerns func(operator.Group) bool) error {
 	var live, others []identity.Device
 	of := make(map[identity.Group]bool)
 	gs, err := f.cfg.Store.Groups(ctx)
@@ -203,7 +204,7 @@ func (f *Fleet) rejudge(ctx context.Context, p release.Product) error {
 		return err
 	}
 	for _, g := range gs {
-		of[g.ID] = g.Product == p || g.Product == ""
+		of[g.ID] = concerns(g)
 	}
 	err = f.survey(ctx, func(panel *panel) {
 		for _, d := range panel.dials {

@@ -70,6 +70,11 @@ type ReleaseStore interface {
 	SaveSeen(ctx context.Context, p release.Product, all []Seen) error
 	// Products returns the products of which something was seen, by name.
 	Products(ctx context.Context) ([]release.Product, error)
+
+	// JudgedAudits returns the epoch of the audits by which devices were last
+	// decided on, or the zero digest.
+	JudgedAudits(ctx context.Context) (identity.Digest, error)
+	SaveJudgedAudits(ctx context.Context, epoch identity.Digest) error
 }
 
 // Outbox keeps events until the ledger has them.
