@@ -189,3 +189,12 @@ func TestCallsAreThoseOfObjdump(t *testing.T) {
 		})
 	}
 }
+
+// What GCC is told not to note (-gno-record-gcc-switches) is not known: it is
+// not that there were no flags.
+func TestFlagsThatAreNotNoted(t *testing.T) {
+	p := open(t, build(t, toolchains(t, "cortex-m4")[0], firmware, "-g", "-Os", "-gno-record-gcc-switches"))
+	if len(p.Units) != 1 || p.Units[0].FlagsKnown || !strings.HasPrefix(p.Units[0].Producer, "GNU C") {
+		t.Errorf("units: %+v", p.Units)
+	}
+}

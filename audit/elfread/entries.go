@@ -422,7 +422,7 @@ func language(n int64) string {
 func producerFlags(producer string) (subject.Flags, bool) {
 	i := strings.Index(producer, " -")
 	if i < 0 {
-		return nil, strings.HasPrefix(producer, "GNU C")
+		return nil, false // GCC notes -g at least, unless told to note nothing (-gno-record-gcc-switches)
 	}
 	return subject.Flags(strings.Fields(producer[i:])), true
 }
