@@ -227,6 +227,20 @@ func TestResume(t *testing.T) {
 	b.must(w.Finish())
 	b.must(s.VerifyInactive(rel))
 
+	// All of it is there, and the caller does not know.
+	s = b.open()
+	w, err = s.Resume(rel, 3000)
+	b.must(err)
+	if w.Offset() != rel.Image.Length {
+		t.Errorf("goes on at %d of a finished image", w.Offset())
+	}
+	b.must(w.Finish())
+	b.must(s.VerifyInactive(rel))
+	_, other := b.build(2, 1, 5000)
+	if w, err = s.Resume(other, 3000); err != nil || w.Offset() != 0 {
+		t.Errorf("another image: goes on at %d, %v", w.Offset(), err)
+	}
+
 	// A caller that remembers an offset that was never reached is found out.
 	s = b.open()
 	w, err = s.Begin(rel)

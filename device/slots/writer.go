@@ -46,7 +46,7 @@ func (s *Slots) Begin(rel release.Release) (*Writer, error) { return s.Resume(re
 // and synced before, perhaps before a power cut. The caller remembers the
 // offset; if what it says is wrong, Finish refuses the image. Writing goes on
 // at Writer.Offset, which may be up to a sector before the offset, or at the
-// beginning when the slot holds a finished image.
+// image's end when all of it is there.
 func (s *Slots) Resume(rel release.Release, offset int64) (*Writer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,35 +75,45 @@ func (s *Slots) resume(rel release.Release, offset int64) (*Writer, error) {
 			return nil, err
 		}
 	}
-	if unfinished, err := lacksMagic(area); err != nil || !unfinished {
-		offset = 0 // what is there was finished, or is another image
-	}
-	w := &Writer{s: s, rel: rel, area: area, hash: sha256.New(), at: offset - offset%area.Sector()}
-	w.part = make([]byte, 0, max(int64(s.cfg.Block), area.Sector()))
-	if err := w.rehash(); err != nil {
-		return nil, err
-	}
-	if err := area.Erase(w.at, area.Size()-w.at); err != nil {
+	w := &Writer{s: s, rel: rel, area: area, part: make([]byte, 0, max(int64(s.cfg.Block), area.Sector()))}
+	if err := w.begin(offset); err != nil {
 		return nil, err
 	}
 	s.writer = w
 	return w, nil
 }
 
-// lacksMagic reports whether a slot holds what a Writer has not finished.
-func lacksMagic(area flash.Area) (bool, error) {
+// begin finds what the slot has already, of the offset that the caller
+// remembers, and erases the rest.
+func (w *Writer) begin(offset int64) error {
 	head := make([]byte, magicSize)
-	_, err := area.ReadAt(head, 0)
-	return flash.Blank(head), err
+	if _, err := w.area.ReadAt(head, 0); err != nil {
+		return err
+	}
+	if offset > 0 && !flash.Blank(head) { // it was finished, and the caller does not know
+		if err := w.rehash(w.rel.Image.Length); err != nil {
+			return err
+		}
+		if identity.Digest(w.hash.Sum(nil)) == w.rel.Image.SHA256 {
+			return nil
+		}
+		offset = 0 // it is another image
+	}
+	if err := w.rehash(offset - offset%w.area.Sector()); err != nil {
+		return err
+	}
+	return w.area.Erase(w.at, w.area.Size()-w.at)
 }
 
-// rehash computes the digest of what was written before.
-func (w *Writer) rehash() error {
-	if w.at == 0 {
+// rehash begins behind the first n bytes of the image, which are in the slot,
+// with their digest.
+func (w *Writer) rehash(n int64) error {
+	w.hash, w.at = sha256.New(), n
+	if n == 0 {
 		return nil
 	}
 	_, _ = w.hash.Write(magic()) // never fails
-	rest := io.NewSectionReader(w.area, magicSize, w.at-magicSize)
+	rest := io.NewSectionReader(w.area, magicSize, n-magicSize)
 	_, err := io.CopyBuffer(struct{ io.Writer }{w.hash}, struct{ io.Reader }{rest}, w.part[:cap(w.part)])
 	return err
 }
@@ -203,7 +213,7 @@ func (w *Writer) Finish() error {
 	if sum := identity.Digest(w.hash.Sum(nil)); sum != w.rel.Image.SHA256 {
 		return release.Refuse(release.ArbitrarySoftware, fmt.Errorf("image %s, %s was signed", sum, w.rel.Image.SHA256))
 	}
-	for _, step := range []func() error{w.area.Sync, func() error { return w.area.Program(magic(), 0) }, w.area.Sync} {
+	for _, step := range []func() error{w.area.Sync, w.seal, w.area.Sync} {
 		if err := step(); err != nil {
 			return fmt.Errorf("write slot %s: %w", w.s.inactive(), err)
 		}
@@ -212,4 +222,18 @@ func (w *Writer) Finish() error {
 	defer w.s.mu.Unlock()
 	w.finished = true
 	return nil
+}
+
+// seal makes what was written an image. A power cut may have left a part of the
+// magic.
+func (w *Writer) seal() error {
+	head, want := make([]byte, magicSize), magic()
+	if _, err := w.area.ReadAt(head, 0); err != nil {
+		return err
+	}
+	done := 0
+	for done < magicSize && head[done] == want[done] {
+		done++
+	}
+	return w.area.Program(want[done:], int64(done))
 }
