@@ -56,7 +56,7 @@ func (c *console) routes() http.Handler {
 	mux.HandleFunc("GET /login", c.login)
 	in := http.NewServeMux()
 	for _, add := range []func(*http.ServeMux){c.fleetRoutes, c.deviceRoutes, c.groupRoutes, c.arrivalRoutes, c.alertRoutes,
-		c.ledgerRoutes, c.authorityRoutes, c.referenceRoutes, c.enrollmentRoutes, c.operatorRoutes, c.accountRoutes, c.chartRoutes} {
+		c.ledgerRoutes, c.releaseRoutes, c.rolloutRoutes, c.authorityRoutes, c.referenceRoutes, c.enrollmentRoutes, c.operatorRoutes, c.accountRoutes, c.chartRoutes} {
 		add(in)
 	}
 	in.Handle("GET /{$}", http.RedirectHandler("/fleet", http.StatusSeeOther))

@@ -183,6 +183,14 @@ func acts() []act {
 		{"/enrollments/group/line-3/enable", form(), "POST", "/v1/enrollments/group/line-3/enable", ""},
 		{"/enrollments/group/line-3/disable", form(), "POST", "/v1/enrollments/group/line-3/disable", ""},
 		{"/enrollments/group/line-3/remove", form(), "DELETE", "/v1/enrollments/group/line-3", ""},
+		{"/rollouts", form("release", "pump/1.4.0", "group", "pumps", "group", "valves", "canary", "5%", "step", "25", "soak", "10m", "halt_on", "2.5%", "deadline", "72h", "silent_after", "30m", "windows", "22:00-04:00 12:00-13:00"), "POST", "/v1/rollouts",
+			`{"product":"pump","version":"1.4.0","groups":["pumps","valves"],"canary_percent":5,"step_percent":25,"soak_seconds":600,"halt_on_percent":2.5,"deadline_seconds":259200,"silent_after_seconds":1800,"windows":[{"from":"22:00","to":"04:00"},{"from":"12:00","to":"13:00"}]}`},
+		{"/rollouts", form("release", "pump/1.4.0+7", "devices", "pump-01\n pump-02", "canary", "100", "step", "100", "soak", "0s", "halt_on", "0", "deadline", "1m", "silent_after", "10s"), "POST", "/v1/rollouts",
+			`"version":"1.4.0+7","devices":["pump-01","pump-02"],"canary_percent":100,"step_percent":100,"soak_seconds":0,"halt_on_percent":0,`},
+		{"/rollouts/pump-x/pause", reason, "POST", "/v1/rollouts/pump-x/pause", `{"reason":"stolen"}`},
+		{"/rollouts/pump-x/resume", form("etag", "tag-7"), "POST", "/v1/rollouts/pump-x/resume", `{}`},
+		{"/rollouts/pump-x/halt", reason, "POST", "/v1/rollouts/pump-x/halt", `{"reason":"stolen"}`},
+		{"/rollouts/pump-x/retry", form("device", "pump-01", "device", "pump-02"), "POST", "/v1/rollouts/pump-x/retry", `{"devices":["pump-01","pump-02"]}`},
 		{"/operators", form("name", "eve", "role", "viewer", "groups", "pumps valves"), "POST", "/v1/accounts", `{"name":"eve","role":"viewer","groups":["pumps","valves"]}`},
 		{"/operators/eve/change", form("role", "operator"), "PUT", "/v1/accounts/eve", `{"name":"eve","role":"operator"}`},
 		{"/operators/eve/revoke", reason, "POST", "/v1/accounts/eve/revoke", `"reason":"stolen"`},
@@ -257,6 +265,7 @@ func TestMistypedFormsAskNothing(t *testing.T) {
 		"/groups/pumps/settings":   {"in_flight": {"many"}},
 		"/references":              {"digest": {"xyz"}},
 		"/account/tokens":          {"name": {"x"}, "days": {"4000"}},
+		"/rollouts":                {"release": {"pump/1.4.0"}},
 	} {
 		w := newWorld(t)
 		rec := w.post(at, form)

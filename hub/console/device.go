@@ -39,6 +39,7 @@ type deviceView struct {
 	Messages     part[[]operator.Message]
 	Records      part[[]ledger.Record]
 	Alerts       part[[]operator.Alert]
+	Rollouts     part[[]operator.DeviceRollout]
 }
 
 // Conditions returns how the policy's conditions came out.
@@ -84,6 +85,7 @@ func (c *console) device(r *http.Request) (page, error) {
 		Messages:     partOf[[]operator.Message](c, r, deviceAPI(r)+"/messages"),
 		Records:      partOf[[]ledger.Record](c, r, "/v1/ledger", "device", string(d.ID), "newest", "true", "limit", "20"),
 		Alerts:       partOf[[]operator.Alert](c, r, "/v1/alerts", "device", string(d.ID), "limit", "20"),
+		Rollouts:     partOf[[]operator.DeviceRollout](c, r, deviceAPI(r)+"/rollouts"),
 	}
 	v.Policy = partOf[operator.Group](c, r, groupAPI(string(d.Group))).Value.Policy
 	v.Sections = checklist(d, v.Policy)

@@ -16,6 +16,7 @@ import (
 	"holdfast/measure"
 	"holdfast/operator"
 	"holdfast/posture"
+	"holdfast/release"
 )
 
 // functions are what templates call.
@@ -39,6 +40,12 @@ func functions(as assets) template.FuncMap {
 		"grades": func() []measure.Grade {
 			return []measure.Grade{measure.Observed, measure.Attested, measure.Audited, measure.Claimed}
 		},
+		"progress":    func(r operator.Rollout) progress { return newProgress(r.Counts) },
+		"fetched":     fetched,
+		"size":        size,
+		"seconds":     func(n int64) string { return span(time.Duration(n) * time.Second) },
+		"lasts":       span,
+		"window":      func(w release.Window) string { return w.From + "–" + w.To },
 		"dict":        dict,
 		"list":        func(ss ...string) []string { return ss },
 		"once":        rand.Text,

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"holdfast/operator"
@@ -53,6 +54,7 @@ func parsePages(as assets) (pages, error) {
 type page struct {
 	Data   any
 	Live   string     // query of the events after which the page is shown anew; empty: none
+	Beat   int        // seconds after which it is shown anew without an event; 0: never
 	Done   string     // what was done just now
 	Result any        // of an act, shown this once
 	Act    string     // which act that is of, or which failed
@@ -69,6 +71,12 @@ func (p page) Typed(act, field string) string {
 		return ""
 	}
 	return p.Form.Get(field)
+}
+
+// Chose reports whether a value was among those chosen for a field of the act
+// that failed.
+func (p page) Chose(act, field, value string) bool {
+	return p.Act == act && slices.Contains(p.Form[field], value)
 }
 
 // Refusal returns why an act failed, nil when it was another.
@@ -230,5 +238,10 @@ var done = map[string]string{
 	"purged":        "The queue is empty.",
 	"account":       "Added. Give the account a login link so that it can come in.",
 	"ended":         "The session has ended.",
+	"started":       "Started. Its devices are being listed, and then the canary is offered the release.",
+	"paused":        "Paused. No further device begins; a trial that runs comes to its end.",
+	"resumed":       "Resumed.",
+	"halted":        "Halted. Its offers are taken back; devices that have not begun their trial drop what they have.",
+	"retried":       "The devices are to try again.",
 	"token-revoked": "The token opens nothing any more.",
 }

@@ -18,6 +18,7 @@ import (
 	"holdfast/measure"
 	"holdfast/operator"
 	"holdfast/posture"
+	"holdfast/release"
 )
 
 // asked is a request that the API had.
@@ -121,6 +122,7 @@ func (w *world) do(r *http.Request) *httptest.ResponseRecorder {
 func pages() []string {
 	return []string{"/fleet", "/fleet?group=pumps&status=trusted&search=p&sort=-seen", "/devices/pump-01", "/devices/pump-01/events", "/groups", "/groups/pumps",
 		"/pending", "/alerts", "/alerts?show=all", "/ledger", "/ledger?device=pump-01&kind=device.revoke", "/authorities", "/references",
+		"/releases", "/releases?product=pump", "/releases/pump/1.4.0", "/rollouts", "/rollouts?group=pumps&show=live&release=pump/1.4.0", "/rollouts/pump-x", "/rollouts/pump-x?state=failed&after=pump-01",
 		"/enrollments", "/operators", "/account", "/charts", "/charts?range=24h"}
 }
 
@@ -170,6 +172,25 @@ func newAPI() *api {
 	series := []operator.Series{{Name: "pass", Unit: "measures", Start: now.Add(-time.Hour), Step: 60, Values: values(func(i int) float64 { return float64(200 + i) })},
 		{Name: "fail", Unit: "measures", Start: now.Add(-time.Hour), Step: 60, Values: values(func(i int) float64 { return float64(40 - i%10) })},
 		{Name: "unknown", Unit: "measures", Start: now.Add(-time.Hour), Step: 60, Values: values(func(i int) float64 { return float64(120 - i) })}}
+	v14 := mcuboot.Version{Major: 1, Minor: 4}
+	signed := func(id string, kind string, signed bool) operator.RepositoryKey {
+		return operator.RepositoryKey{ID: identity.Sum([]byte(id)).String(), Kind: kind, Signed: signed}
+	}
+	keys := []operator.RepositoryKey{signed("a", "classical", true), signed("b", "classical", true), signed("c", "classical", false),
+		signed("d", "ml-dsa-65", true), signed("e", "ml-dsa-65", true), signed("f", "ml-dsa-65", false)}
+	published := func(v mcuboot.Version, withdrawn string) operator.Release {
+		return operator.Release{Newest: withdrawn == "", Release: release.Release{Image: release.Blob{Length: 17 << 20, SHA256: identity.Sum([]byte("image" + v.String()))},
+			Target: release.Target{Product: "pump", Version: v, SecurityVersion: 7, Measured: identity.Sum([]byte("fw" + v.String())), Hardware: []string{"rev-c"},
+				Requires: []release.Requirement{{Product: "boot", Version: v}}, Health: release.Health{Checks: []string{release.CheckHub}, Seconds: 600},
+				SBOM: &release.Blob{Length: 2048, SHA256: identity.Sum([]byte("sbom"))}, Audit: &release.Blob{Length: 700, SHA256: identity.Sum([]byte("audit"))}, Withdrawn: withdrawn}}}
+	}
+	going := operator.Rollout{ID: "pump-x", Product: "pump", Version: v14, Groups: []identity.Group{"pumps"}, Stage: "running", Reason: "the canary is well", By: "ada", Started: now.Add(-time.Hour), Changed: now,
+		Wave: 2, Waves: 5, Limit: 30, Soaked: now.Add(time.Minute), RolloutPlan: operator.RolloutPlan{Canary: 5, Step: 25, Soak: 600, HaltOn: 2, Deadline: 72 * 3600, SilentAfter: 1800, Windows: []release.Window{{From: "22:00", To: "04:00"}}},
+		Counts: operator.RolloutCounts{Waiting: 60, Offered: 5, Updating: 10, Committed: 5, Done: 19, Failed: 1, Excluded: 3, Superseded: 2}, Causes: map[string]int{"reverted": 1, "newer": 3}, ETag: "tag-7"}
+	over := operator.Rollout{ID: "pump-w", Product: "pump", Version: v14, Groups: []identity.Group{"pumps", "valves"}, Devices: []identity.Device{"pump-01"}, Stage: "halted", Reason: "1 of 1 devices failed", By: "ada", Started: now.Add(-48 * time.Hour), Changed: now, Wave: 1, Waves: 5, Causes: map[string]int{}}
+	moving := []operator.RolloutDevice{{Device: "pump-01", Group: "pumps", State: "failed", Cause: "reverted", Reason: "the hub was not reached", Attempt: 1, Offered: now, Changed: now},
+		{Device: "pump-02", Group: "pumps", State: "updating", Step: "downloading", Bytes: 1 << 20, Length: 4 << 20, Offered: now, Changed: now},
+		{Device: "pump-03", Group: "pumps", State: "excluded", Cause: "newer", Reason: "it runs 1.5.0, which is newer", Changed: now}}
 	login := operator.Login{ID: "l1", Account: "ada", Via: operator.ViaLink, Remote: "192.0.2.7", Agent: "Mozilla/5.0 (X11; Linux x86_64) Chromium", Created: now, Expires: now.Add(12 * time.Hour), Current: true}
 	other := login
 	other.ID, other.Current, other.Remote = "l2", false, "192.0.2.8"
@@ -204,9 +225,16 @@ func newAPI() *api {
 		"GET /v1/enrollments": []operator.Enrollment{{Kind: "individual", ID: "sensor-01", Group: "pumps", MakerCA: "acme"}, {Kind: "group", ID: "line-3", Group: "valves", MakerCA: "acme", IDs: []string{"valve-*"}, Disabled: true}},
 		"GET /v1/accounts": []operator.Account{{Name: "ada", Role: operator.RoleAdministrator, Passkeys: []operator.Passkey{{ID: "k1", Name: "Office laptop", Created: now, LastUsed: now}}, Created: now, LastSeen: now},
 			{Name: "night-shift", Role: operator.RoleOperator, Groups: []identity.Group{"pumps"}, Created: now}, {Name: "gone", Role: operator.RoleViewer, Created: now, Revoked: now}},
-		"GET /v1/logins": []operator.Login{login, other},
-		"GET /v1/tokens": []operator.Token{{ID: "t1", Name: "nightly report", Account: "ada", Role: operator.RoleViewer, Created: now, Expires: now.AddDate(0, 1, 0)}},
-		"GET /v1/series": series,
+		"GET /v1/releases": []operator.Release{published(mcuboot.Version{Major: 1, Minor: 3}, "it leaks"), published(v14, "")}, "GET /v1/releases/pump/1.4.0": published(v14, ""),
+		"GET /v1/releases/pump/1.3.0": published(mcuboot.Version{Major: 1, Minor: 3}, "it leaks"),
+		"GET /v1/repository": operator.Repository{SnapshotKey: identity.Sum([]byte("s")).String(), TimestampKey: identity.Sum([]byte("t")).String(), Files: map[string]identity.Digest{"1.root.json": identity.Sum([]byte("r"))},
+			Roles: map[string]operator.RepositoryRole{"root": {Version: 1, Expires: time.Now().AddDate(1, 0, 0), Threshold: 2, Keys: keys}, "targets": {Version: 3, Expires: time.Now().AddDate(0, 0, 12), Threshold: 2, Keys: keys},
+				"pump": {Version: 9, Expires: time.Now().AddDate(0, 0, -1), Threshold: 2, Keys: keys}, "snapshot": {Version: 1763, Expires: time.Now().AddDate(0, 0, 6)}, "timestamp": {Version: 1764, Expires: time.Now().Add(20 * time.Hour)}}},
+		"GET /v1/rollouts": []operator.Rollout{going, over}, "GET /v1/rollouts/pump-x": going, "GET /v1/rollouts/pump-x/devices": moving,
+		"GET /v1/devices/pump-01/rollouts": []operator.DeviceRollout{{Rollout: "pump-x", Product: "pump", Version: v14, Stage: "running", RolloutDevice: moving[0]}},
+		"GET /v1/logins":                   []operator.Login{login, other},
+		"GET /v1/tokens":                   []operator.Token{{ID: "t1", Name: "nightly report", Account: "ada", Role: operator.RoleViewer, Created: now, Expires: now.AddDate(0, 1, 0)}},
+		"GET /v1/series":                   series,
 		"POST /v1/policies/check": operator.PolicyEffect{Policy: posture.Policy{Name: "tight", Version: 2}, Devices: 1234, Gain: 1, Shorter: 2, Lose: 3, Quarantined: 2, Unchanged: 1228,
 			Changes: []operator.PolicyChange{{Device: "pump-01", Group: "pumps", From: posture.Met, To: posture.Unmet, Status: posture.Trusted, Becomes: posture.Quarantined, Reasons: []string{"app.debug: unknown"}}}, Left: 4},
 	}}
@@ -260,7 +288,7 @@ func spoiled(v any, name, evil string) any {
 			return v
 		}
 		switch name {
-		case "measure", "grade", "hash", "prev", "digest", "key", "full_lifetime", "short_lifetime", "max_age", "lifetime", "ek":
+		case "measure", "grade", "hash", "prev", "digest", "sha256", "measured", "1.root.json", "key", "full_lifetime", "short_lifetime", "max_age", "lifetime", "ek":
 			return v
 		}
 		return evil + v

@@ -221,6 +221,7 @@
       if (!fresh || content(fresh) === content(part)) continue;
       if (busy(part)) held = true; else replace(part, document.adoptNode(fresh));
     }
+    if (page.body.dataset.beat) document.body.dataset.beat = page.body.dataset.beat; else delete document.body.dataset.beat;
     $("#live .text").textContent = held ? "Held while you write" : "Live";
     ages();
     load();
@@ -247,6 +248,9 @@
       source.onerror = () => show(false);
       source.onmessage = changed;
     };
+    // Some things happen without an event: such a page says how often to look.
+    const seconds = Number(document.body.dataset.beat);
+    if (seconds) setInterval(() => { if (document.body.dataset.beat && source && source.readyState === EventSource.OPEN) changed(); }, seconds * 1000);
     // A page that nobody sees holds no connection.
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) { if (source) source.close(); source = null; } else if (!source) { open(); changed(); }
