@@ -35,13 +35,13 @@ func build(t *testing.T) string {
 	return dir
 }
 
-// story plays the demo once and returns its devices by id.
-func story(t *testing.T, bin, state string) map[string]operator.Device {
+// story plays the demo once and returns its devices by id, and what it said.
+func story(t *testing.T, bin, state string) (map[string]operator.Device, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "holdfast"), "demo", "--once", "--json", "--state", state, "--timeout", "3m")
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "holdfast"), "demo", "--once", "--json", "--state", state, "--timeout", "10m")
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
@@ -57,7 +57,7 @@ func story(t *testing.T, bin, state string) map[string]operator.Device {
 		byID[string(d.ID)] = d
 	}
 	t.Log(stderr.String())
-	return byID
+	return byID, stderr.String()
 }
 
 // logs returns the ends of the processes' logs.
@@ -76,7 +76,7 @@ func logs(state string) string {
 var real = []measure.ID{
 	measure.IdentityHardwareRoot, measure.IdentityDeviceID, measure.IdentityCertificates, measure.IdentityAttestation,
 	measure.CredentialsRenewable, measure.CryptoEntropy, measure.CryptoAlgorithms, measure.CryptoAcceleration,
-	measure.FirmwareSecureBoot, measure.ProtocolTLS, measure.ProtocolX509, measure.ProtocolCipherSuites,
+	measure.FirmwareSecureBoot, measure.FirmwareUpdate, measure.FirmwareDowngrade, measure.FirmwareSigning, measure.ProtocolTLS, measure.ProtocolX509, measure.ProtocolCipherSuites,
 	measure.ProtocolMutualTLS, measure.ProtocolMQTTTLS, measure.AppDebug, measure.AppWatchdog, measure.AppErrorLogging,
 }
 
@@ -85,13 +85,14 @@ func TestEveryDeviceOfTheDemoArrives(t *testing.T) {
 	testkit.Need(t, "swtpm_setup")
 	testkit.Need(t, "mosquitto_pub")
 	bin, state := build(t), t.TempDir()
-	fleet := story(t, bin, state)
+	fleet, said := story(t, bin, state)
 	checkStory(t, fleet)
+	checkUpdates(t, said)
 	if t.Failed() {
 		t.Fatal(logs(state))
 	}
 
-	again := story(t, bin, state)
+	again, _ := story(t, bin, state)
 	checkStory(t, again)
 	for _, id := range []string{"pump-01", "pump-02"} {
 		if !again[id].Born.Equal(fleet[id].Born) {
@@ -118,8 +119,10 @@ func checkStory(t *testing.T, fleet map[string]operator.Device) {
 	if r := rowOf(fleet["pump-01"], measure.IdentityHardwareRoot); !strings.Contains(r.Reason, "software TPM") {
 		t.Errorf("identity.hardware-root does not say that the TPM is software: %q", r.Reason)
 	}
-	if r := rowOf(fleet["pump-04"], measure.FirmwareSecureBoot); !strings.Contains(r.Reason, "refused slot A") {
-		t.Errorf("pump-04 does not report the refusal: %q", r.Reason)
+	for _, id := range []string{"pump-01", "pump-02", "pump-04"} {
+		if !strings.HasSuffix(fleet[id].Release, " 1.2.0") {
+			t.Errorf("%s attests %q", id, fleet[id].Release)
+		}
 	}
 	if r := rowOf(fleet["pump-03"], measure.IdentityAttestation); r.Verdict != measure.Fail {
 		t.Errorf("pump-03: identity.attestation is %s: %s", r.Verdict, r.Reason)
@@ -130,6 +133,23 @@ func checkStory(t *testing.T, fleet map[string]operator.Device) {
 	for _, id := range []measure.ID{measure.IdentityHardwareRoot, measure.IdentityAttestation, measure.FirmwareSecureBoot} {
 		if r := rowOf(fleet["sensor-01"], id); r.Verdict != measure.Unknown {
 			t.Errorf("sensor-01 cannot prove %s, which says %s", id, r.Verdict)
+		}
+	}
+}
+
+// checkUpdates demands that each pump told of what was to happen to it: a
+// modified slot refused, a good release taken, a broken one left again, an older
+// one refused.
+func checkUpdates(t *testing.T, said string) {
+	t.Helper()
+	for _, want := range []string{
+		"pump-04    boot ROM refused slot A: wrong hash", "pump-04    booted slot A, firmware 1.2.0",
+		"pump-01    booted slot B, firmware 1.2.0", "pump 1.2.0 finished: ",
+		"pump-02    booted slot A, firmware 1.3.0", "pump-02    reset: exited", "pump 1.3.0 halted: ",
+		"pump-01    failed: rollback: pump/pump-1.1.0.img has security version 1, the least is 2", "pump 1.1.0 halted: ",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("nobody said %q", want)
 		}
 	}
 }
