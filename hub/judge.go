@@ -14,6 +14,7 @@ import (
 	"holdfast/fault"
 	"holdfast/hub/accounts"
 	"holdfast/hub/api"
+	"holdfast/hub/console"
 	"holdfast/internal/httpfault"
 	"holdfast/internal/ratelimit"
 	"holdfast/operator"
@@ -82,7 +83,11 @@ func (g *judge) refuse(w http.ResponseWriter, r *http.Request, status int, err e
 
 // ServeHTTP implements http.Handler.
 func (g *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p, err := g.who(r, g.hub.accounts.Identify)
+	identify := g.hub.accounts.Identify
+	if refreshes(r) {
+		identify = g.hub.accounts.Again
+	}
+	p, err := g.who(r, identify)
 	switch {
 	case errors.Is(err, errCertificate):
 		g.refuse(w, r, http.StatusForbidden, err)
@@ -102,6 +107,12 @@ func (g *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	defer g.watch(ctx, r, p, cancel).Stop()
 	g.next.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// refreshes reports whether a page of the console shows itself anew: perhaps
+// nobody looks, so that it is no use of a login.
+func refreshes(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.Header.Get(console.Refresh) != ""
 }
 
 // stranger serves who is not known: what is for everybody.

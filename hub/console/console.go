@@ -18,6 +18,10 @@ import (
 	"holdfast/operator"
 )
 
+// Refresh is the header of requests by which a page shows itself anew, without
+// anybody having asked for it.
+const Refresh = "Holdfast-Refresh"
+
 // maxForm bounds a posted form in bytes: the largest has a policy or a CA.
 const maxForm = 1 << 20
 

@@ -196,6 +196,7 @@
 
   // Live changes. Events say that something changed; the page is fetched anew and
   // its parts replaced. A part in which somebody writes is left alone.
+  const unasked = { "Holdfast-Refresh": "1" }; // it does not keep a log-in alive that nobody uses
   const busy = (part) => part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), textarea, select")
     || all("details[open] form", part).length > 0 || all("input:not([type=hidden]):not([type=checkbox]), textarea", part).some((f) => f.value !== f.defaultValue);
   function replace(part, fresh) {
@@ -211,7 +212,7 @@
   // content leaves out what differs each time: ages, and the names of requests.
   const content = (part) => part.innerHTML.replace(/(<time[^>]*>)[^<]*/g, "$1").replace(/(name="once" value=")[^"]*/g, "$1");
   async function refresh() {
-    const resp = await fetch(location.href, { credentials: "same-origin", headers: { Accept: "text/html" } });
+    const resp = await fetch(location.href, { credentials: "same-origin", headers: { Accept: "text/html", ...unasked } });
     if (resp.redirected || resp.status === 401) { location.reload(); return; }
     if (!resp.ok) return;
     const page = new DOMParser().parseFromString(await resp.text(), "text/html");
@@ -263,7 +264,7 @@
   async function load() {
     for (const at of all("[data-load]")) {
       try {
-        const resp = await fetch(at.dataset.load, { credentials: "same-origin" });
+        const resp = await fetch(at.dataset.load, { credentials: "same-origin", headers: unasked });
         const part = resp.ok && new DOMParser().parseFromString(await resp.text(), "text/html").querySelector("[data-part]");
         if (!part) continue;
         let shown = at.nextElementSibling;
