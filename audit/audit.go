@@ -72,6 +72,7 @@ func Run(ctx context.Context, cfg Config) (*finding.Report, error) {
 	}
 	defer s.Close()
 	s.Declared = cfg.Settings.declared()
+	s.Declared.Now = cfg.Now
 	report := &finding.Report{
 		Schema: finding.SchemaID, Auditor: cfg.Program, Rules: checks.Digest(cfg.Rules), Revision: cfg.Revision,
 		Inputs: s.Input(), Images: images(s), Troubles: s.Troubles, Findings: []finding.Finding{},

@@ -85,7 +85,7 @@ func (f flagRule) judge(s *subject.Subject, r *Ruling) {
 	}
 }
 
-func keys(m map[string][]string) []string {
+func keys[V any](m map[string]V) []string {
 	var all []string
 	for k := range m {
 		all = append(all, k)

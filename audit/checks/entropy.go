@@ -35,42 +35,13 @@ func judgeRand(s *subject.Subject, r *Ruling) {
 	}
 	for _, p := range s.Programs {
 		for _, name := range append(append([]string{}, weakRandom...), seeders...) {
-			judgeWeak(p, name, r)
+			tell(p, name, r, nil)
 		}
-		switch {
-		case p.Stripped && len(p.Symbols) == 0:
-			r.Unknown("%s has no symbols: what it calls has no names", p.File)
-		case !p.Calls.Decoded:
-			r.Unknown("the code of %s is of a machine that is not read", p.File)
+		if why := mute(p); why != "" {
+			r.Unknown("%s", why)
 		}
 	}
 	r.Pass("no program calls a generator of the C library")
-}
-
-// judgeWeak tells of each function that calls one generator.
-func judgeWeak(p *subject.Program, name string, r *Ruling) {
-	sym, ok := p.Symbol(name)
-	if !ok {
-		return
-	}
-	told := map[string]bool{}
-	for _, c := range p.Calls.To(name) {
-		if !told[c.From] && c.From != name {
-			told[c.From] = true
-			r.Found(p.At(c.Site), "%s calls %s", orUnnamed(c.From), name)
-		}
-	}
-	if len(told) > 0 {
-		return
-	}
-	switch {
-	case p.Calls.Taken[name]:
-		r.Found(p.At(sym.Address), "the address of %s is taken", name)
-	case sym.Undefined:
-		r.Found(finding.InFile(p.File), "%s is linked against", name)
-	case !p.Calls.Decoded:
-		r.FoundAs(finding.Medium, finding.Guess, p.At(sym.Address), "%s is linked in", name)
-	}
 }
 
 func orUnnamed(function string) string {

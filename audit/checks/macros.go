@@ -2,6 +2,7 @@ package checks
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,15 +108,33 @@ func (m macro) holds(n int64) bool {
 	}
 }
 
-// judge looks the switch up in every configuration of its families, each by
+// judge looks the switch up in the configurations of its families, each by
 // itself.
 func (m macro) judge(s *subject.Subject, r *Ruling) {
 	r.Idle("no %s that it means anything for", strings.Join(m.family, " or "))
-	for _, c := range s.Configs {
-		if slices.Contains(m.family, c.Family) && (m.when == nil || m.when(s, c)) {
+	for _, c := range m.asked(s.Configs) {
+		if m.when == nil || m.when(s, c) {
 			m.look(c, r)
 		}
 	}
+}
+
+// asked returns the configurations that are asked for the switch. Where it may
+// stand in either of two headers of one build, the one that names it speaks for
+// both, and the first family's where neither does.
+func (m macro) asked(all []*subject.Config) []*subject.Config {
+	own := slices.DeleteFunc(slices.Clone(all), func(c *subject.Config) bool { return !slices.Contains(m.family, c.Family) })
+	rank := func(c *subject.Config) int {
+		if _, named := c.Macros.Lookup(m.name); named {
+			return 0
+		}
+		return 1 + slices.Index(m.family, c.Family)
+	}
+	return slices.DeleteFunc(slices.Clone(own), func(c *subject.Config) bool {
+		return slices.ContainsFunc(own, func(o *subject.Config) bool {
+			return o.Family != c.Family && rank(o) < rank(c) && (len(own) == 2 || path.Dir(o.File) == path.Dir(c.File))
+		})
+	})
 }
 
 // look judges one configuration.
@@ -220,8 +239,9 @@ func without(name string) func(*subject.Subject, *subject.Config) bool {
 }
 
 // serves tells of firmware that has a TLS server in it.
-func serves(s *subject.Subject, c *subject.Config) bool {
-	return c.Macros.State("NX_WEB_HTTPS_ENABLE") == csource.Defined || links(s, "_nx_tcpserver_start", "_nx_web_http_server_start", "_nxe_web_http_server_start")
+func serves(s *subject.Subject, _ *subject.Config) bool {
+	https := func(c *subject.Config) bool { return c.Macros.State("NX_WEB_HTTPS_ENABLE") == csource.Defined }
+	return slices.ContainsFunc(s.Configs, https) || links(s, "_nx_tcpserver_start", "_nx_web_http_server_start", "_nxe_web_http_server_start")
 }
 
 func linksSNMP(s *subject.Subject, _ *subject.Config) bool {
