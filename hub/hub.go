@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/hub/accounts"
+	"holdfast/hub/auditors"
 	"holdfast/hub/calls"
 	"holdfast/hub/enroll"
 	"holdfast/hub/fleet"
@@ -92,6 +93,7 @@ type hub struct {
 	provision  *provision.Service
 	rollouts   *rollouts.Service
 	repository *repository.Repository
+	auditors   *auditors.Auditors
 	catalogue  catalogue // nil: nothing is published
 	trust      *anchors
 	logs       *shipments
@@ -194,6 +196,7 @@ func (h *hub) build(ctx context.Context, dir string, ls *listeners) error {
 		func() error { return h.buildIssuer(ctx, dir, secret) },
 		func() error { return h.buildAccounts(ctx, dir) },
 		func() error { return h.buildRepository(dir, secret) },
+		func() error { return h.buildAuditors(ctx) },
 		func() error { return h.buildFleet(ctx) },
 		func() error { return h.buildTwins() },
 		func() error { return h.buildRollouts(ctx) },
@@ -258,7 +261,7 @@ func (h *hub) buildIssuer(ctx context.Context, dir string, secret pki.Secret) er
 func (h *hub) buildFleet(ctx context.Context) error {
 	var err error
 	h.fleet, err = fleet.New(fleet.Config{
-		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer}, Enrolments: enrolments{h}, Releases: h.repository, Offers: offered{h},
+		Store: h.db.Fleet(), Ledger: h.journal, Sessions: &sessions{bus: h.stream.Bus()}, Withdrawer: withdrawer{h.issuer}, Enrolments: enrolments{h}, Releases: h.repository, Offers: offered{h}, Audits: h.auditors,
 		Log: h.component("fleet"),
 	})
 	if err != nil {
@@ -288,6 +291,7 @@ func (h *hub) run(ctx context.Context, ls *listeners, ready func(Addresses)) err
 	core.Go(func() error { return h.rollouts.Run(behind) })
 	core.Go(func() error { return h.repository.Run(behind) })
 	core.Go(func() error { return h.watchReleases(behind) })
+	core.Go(func() error { return h.watchAudits(behind) })
 	core.Go(func() error { return h.outbox.Run(behind) })
 	core.Go(func() error { return h.teller.Run(behind) })
 	core.Go(func() error { return h.stream.Bus().Serve(behind, h.onSession) })

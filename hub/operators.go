@@ -121,7 +121,7 @@ func (h *hub) serveOperators(ctx context.Context, l net.Listener) error {
 	}
 	r := registry{Fleet: h.fleet, trust: h.trust}
 	apiHandler := api.New(api.Config{Version: h.version, Hub: h.describe, Groups: r, CAs: r, Devices: r, Arrivals: r,
-		References: h.verifier, Twins: h.twins, Methods: tracedCalls{h.calls, h.shown.tracer}, Messages: h.messages, Enrollments: h.provision, Events: events{h.stream, ctx.Done()}, Ledger: h.journal, Log: h.component("api"),
+		References: h.verifier, Auditors: h.auditors, Twins: h.twins, Methods: tracedCalls{h.calls, h.shown.tracer}, Messages: h.messages, Enrollments: h.provision, Events: events{h.stream, ctx.Done()}, Ledger: h.journal, Log: h.component("api"),
 		Alerts: h.shown.monitor, Series: h.shown.monitor, SessionHistory: h.shown.monitor, Rollouts: h.rollouts, Repository: h.repository, Began: h.began,
 		Accounts: h.accounts, Logins: h.accounts, Tokens: h.accounts, Certifier: h.accounts, Overview: h.fleet, History: history{h.db}, Backup: h.backUp})
 	pages, err := console.New(console.Config{API: apiHandler, Log: h.component("console")})

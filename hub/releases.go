@@ -20,6 +20,9 @@ const repositoryDir = "repository"
 func (h *hub) buildRepository(dir string, secret pki.Secret) error {
 	var err error
 	h.repository, err = repository.New(repository.Config{Dir: filepath.Join(dir, repositoryDir), Secret: secret, Ledger: h.journal, Deltas: h.cfg.DeltaBytes, Log: h.component("repository"),
+		Audit: func(ctx context.Context, r release.Release, envelope []byte) error {
+			return h.auditors.CheckRelease(ctx, r, envelope)
+		},
 		Free: func() (int64, error) { free, _, err := diskOf(dir); return free, err }})
 	if err == nil {
 		h.catalogue = h.repository

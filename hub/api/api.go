@@ -21,6 +21,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"holdfast/finding"
 	"holdfast/identity"
 	"holdfast/iothub"
 	"holdfast/ledger"
@@ -100,6 +101,7 @@ type Config struct {
 	Devices        Devices
 	Arrivals       Arrivals
 	References     References
+	Auditors       Auditors
 	Twins          Twins
 	Methods        Methods
 	Messages       Messages
@@ -159,6 +161,7 @@ func Describe(version string) huma.Config {
 	c.Components.Schemas.RegisterTypeAlias(groupType, reflect.TypeFor[groupName]())
 	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[identity.Digest](), reflect.TypeFor[digest]())
 	aliasReleases(c.Components.Schemas)
+	c.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[finding.Row](), reflect.TypeFor[auditRow]())
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		byCertificate: {Type: "mutualTLS", Description: "an operator certificate"},
 		"token":       {Type: "http", Scheme: "bearer", Description: "an API token"},
@@ -227,7 +230,7 @@ func (a *api) register(h huma.API) {
 	h.UseMiddleware(a.observe, a.authorise)
 	for _, part := range []func(huma.API){
 		a.registerMe, a.registerOverview, a.registerGroups, a.registerPolicies, a.registerCAs, a.registerDevices, a.registerPending,
-		a.registerReferences, a.registerTwins, a.registerMethods, a.registerMessages, a.registerEnrollments, a.registerEvents,
+		a.registerReferences, a.registerAuditors, a.registerTwins, a.registerMethods, a.registerMessages, a.registerEnrollments, a.registerEvents,
 		a.registerLedger, a.registerBackup, a.registerAlerts, a.registerSeries, a.registerRollouts, a.registerReleases, a.registerAccounts, a.registerLogins, a.registerTokens,
 	} {
 		part(h)

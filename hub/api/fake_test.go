@@ -150,6 +150,39 @@ func (f *fleet) RemoveReference(_ context.Context, by string, g identity.Group, 
 	f.note(by, "remove", string(g))
 	return nil
 }
+
+// auditors is fleet as the API asks it of auditors.
+type auditors struct{ *fleet }
+
+func (f auditors) List(context.Context) ([]operator.Auditor, error) {
+	f.note("auditors")
+	return nil, nil
+}
+func (f auditors) AddAuditor(_ context.Context, by string, a operator.Auditor) (operator.Auditor, error) {
+	f.note(by, "add auditor", a.Name)
+	return a, nil
+}
+func (f auditors) RemoveAuditor(_ context.Context, by, name string) error {
+	f.note(by, "remove auditor", name)
+	return nil
+}
+func (f auditors) Audits(_ context.Context, d identity.Digest) ([]operator.Audit, error) {
+	f.note("audits", d.String()[:4])
+	return nil, nil
+}
+func (f auditors) Audit(_ context.Context, d identity.Digest) (operator.Audit, error) {
+	f.note("audit", d.String()[:4])
+	return operator.Audit{}, nil
+}
+func (f auditors) AddAudit(_ context.Context, by string, envelope []byte) (operator.Audit, error) {
+	f.note(by, "add audit", fmt.Sprint(len(envelope)))
+	return operator.Audit{}, nil
+}
+func (f auditors) RemoveAudit(_ context.Context, by string, d identity.Digest) error {
+	f.note(by, "remove audit", d.String()[:4])
+	return nil
+}
+
 func (f *fleet) Twin(_ context.Context, d identity.Device) (operator.Twin, error) {
 	f.note("twin", string(d))
 	return operator.Twin{Device: d, ETag: "abc", Tags: []byte("{}"), Desired: []byte("{}"), Reported: []byte("{}")}, nil
@@ -390,7 +423,7 @@ type plane struct {
 func newPlane() *plane {
 	p := &plane{fleet: &fleet{block: make(chan operator.Event)}}
 	p.handler = api.New(api.Config{Version: "1", Hub: p.hub,
-		Groups: p, CAs: p, Devices: p, Arrivals: p, References: p, Twins: p, Methods: p, Messages: p, Enrollments: p, Events: p, Ledger: p,
+		Groups: p, CAs: p, Devices: p, Arrivals: p, References: p, Auditors: auditors{p.fleet}, Twins: p, Methods: p, Messages: p, Enrollments: p, Events: p, Ledger: p,
 		Accounts: p, Logins: p, Tokens: p, Certifier: p, Overview: p, History: p, SessionHistory: p, Alerts: p, Series: p, Rollouts: rollouts{p.fleet}, Repository: catalogue{p.fleet}, Backup: p.backUp,
 		Log: slog.New(slog.NewTextHandler(&p.log, nil))})
 	return p

@@ -147,6 +147,8 @@ func mostBody(r *http.Request) int64 {
 	switch {
 	case r.Method == http.MethodPost && r.URL.Path == metadataPath:
 		return maxMetadata
+	case r.Method == http.MethodPost && r.URL.Path == auditsPath:
+		return maxAudit
 	case r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, blobPath):
 		return maxUpload
 	}

@@ -69,6 +69,16 @@ func Rights() map[string]operator.Right {
 		"add-reference":    acts,
 		"remove-reference": acts,
 
+		// Who audits is believed about every device: that it is believed, an
+		// administrator says. What it has signed anybody may bring.
+		"list-auditors":  sees,
+		"add-auditor":    dangerous(rulesAll),
+		"remove-auditor": rulesAll,
+		"list-audits":    sees,
+		"show-audit":     sees,
+		"add-audit":      actsOnAll,
+		"remove-audit":   actsOnAll,
+
 		"show-twin":      sees,
 		"merge-twin":     acts,
 		"replace-twin":   acts,

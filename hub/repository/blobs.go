@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -105,6 +106,9 @@ func (r *Repository) checkContent(ctx context.Context, was, is *state) error {
 		if err := r.checkRelease(rel); err != nil {
 			return err
 		}
+		if err := r.checkAudit(ctx, rel); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -134,6 +138,35 @@ func (r *Repository) checkRelease(rel release.Release) error {
 		return refused(release.Refuse(release.ExtraneousContents, fmt.Errorf("release %s: the image has %d bytes and %d more behind it", rel.Path(), img.Size, rel.Image.Length-int64(img.Size))))
 	}
 	return nil
+}
+
+// checkAudit has the audit statement of a release looked at.
+func (r *Repository) checkAudit(ctx context.Context, rel release.Release) error {
+	if rel.Audit == nil || r.cfg.Audit == nil {
+		return nil
+	}
+	envelope, err := r.Document(ctx, *rel.Audit)
+	if err != nil {
+		return err
+	}
+	return r.cfg.Audit(ctx, rel, envelope)
+}
+
+// Document returns a document that a release names, whole and unchanged.
+func (r *Repository) Document(_ context.Context, b release.Blob) ([]byte, error) {
+	if b.Length > release.MaxDocument {
+		return nil, fmt.Errorf("document %s of %d bytes: want %d at most", b.SHA256, b.Length, release.MaxDocument)
+	}
+	f, err := os.Open(r.blobPath(b.SHA256))
+	if err != nil {
+		return nil, fmt.Errorf("document: %w", err)
+	}
+	defer f.Close()
+	var out bytes.Buffer
+	if err := take(&out, b.SHA256, b.Length, f); err != nil {
+		return nil, fmt.Errorf("document %s: %w", b.SHA256, err)
+	}
+	return out.Bytes(), nil
 }
 
 // checkBlob looks whether content is there, whole and unchanged.

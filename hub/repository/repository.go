@@ -85,7 +85,10 @@ type Config struct {
 	Secret pki.Secret // seals the online keys; required
 	Ledger Ledger     // required
 	// Free returns how many bytes of the disk are free. Nil: nobody asks.
-	Free   func() (int64, error)
+	Free func() (int64, error)
+	// Audit refuses a release that is to be published whose audit statement does
+	// not count. Nil: nobody looks.
+	Audit  func(ctx context.Context, r release.Release, envelope []byte) error
 	Deltas int64 // bytes of deltas that are kept; zero: DefaultDeltas
 	Log    *slog.Logger
 	Now    func() time.Time // default time.Now
