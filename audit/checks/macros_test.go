@@ -108,3 +108,28 @@ func TestSwitches(t *testing.T) {
 		}
 	}
 }
+
+// Switches of NetX Secure may stand in either of two headers: the one that
+// names a switch speaks for the build, and where neither does it is missing
+// once.
+func TestSwitchesOfTwoHeaders(t *testing.T) {
+	const set = "#define NX_SECURE_KEY_CLEAR\n"
+	for _, c := range []struct {
+		name      string
+		netX, tls string
+		verdict   measure.Verdict
+		at        string
+	}{
+		{"in the header of TLS", "\n", set, measure.Pass, ""},
+		{"in the header of NetX", set, "\n", measure.Pass, ""},
+		{"in neither", "\n", "\n", measure.Fail, "nx_secure_user.h"},
+		{"taken back in one", "#undef NX_SECURE_KEY_CLEAR\n", set, measure.Fail, "nx_user.h"},
+	} {
+		s := config("nx_user.h", c.netX, true)
+		s.Configs = append(s.Configs, config("nx_secure_user.h", c.tls, true).Configs...)
+		res, found := run(t, s, "NXS-CLEAR-01")
+		if res.Verdict != c.verdict || c.at == "" && len(found) > 0 || c.at != "" && (len(found) != 1 || found[0].File != c.at) {
+			t.Errorf("%s: %s, %v (%s)", c.name, res.Verdict, found, res.Reason)
+		}
+	}
+}
