@@ -117,23 +117,22 @@ func Rows(all []Grounds) []finding.Row {
 // Bullets returns the verdict on each bullet of the checklist. A bullet that
 // has others under it rests on theirs too.
 func Bullets(all []Grounds) []finding.Row {
+	items := measure.Checklist()
+	parents := map[string]string{}
+	for _, item := range items {
+		parents[item.ID] = item.Parent
+	}
 	var rows []finding.Row
-	for _, item := range measure.Checklist() {
+	for _, item := range items {
 		var own []Grounds
 		for _, g := range all {
-			if slices.ContainsFunc(g.Bullets, func(id string) bool { return id == item.ID || under(id, item.ID) }) {
+			if slices.ContainsFunc(g.Bullets, func(id string) bool { return id == item.ID || parents[id] == item.ID }) {
 				own = append(own, g)
 			}
 		}
 		rows = append(rows, sum(finding.Row{Measure: item.Measure, Bullet: item.ID}, own))
 	}
 	return rows
-}
-
-// under reports whether one bullet stands under another.
-func under(id, parent string) bool {
-	item, ok := measure.FindItem(id)
-	return ok && item.Parent == parent
 }
 
 // sum combines grounds: one that fails fails all, one that is unknown leaves
