@@ -326,8 +326,9 @@ func judgeDynamicFrames(p *subject.Program, r *Ruling) {
 		r.Idle("%s is of a language that has no such frames", p.File)
 		return
 	}
+	takes := takesStack(p)
 	for _, f := range p.Functions {
-		if f.Size > 0 && !f.Inlined && (p.Stacks[f.Name].Dynamic || slices.ContainsFunc(f.Locals, func(l subject.Local) bool { return unsized(p, l) })) {
+		if f.Size > 0 && !f.Inlined && (takes[f.Name] || p.Stacks[f.Name].Dynamic || slices.ContainsFunc(f.Locals, func(l subject.Local) bool { return unsized(p, l) })) {
 			r.Found(atFunction(p, f), "the frame of %s grows at run time", f.Name)
 		}
 	}
@@ -337,6 +338,28 @@ func judgeDynamicFrames(p *subject.Program, r *Ruling) {
 	default:
 		r.Unknown("%s has no debug information: which frames grow is not known", p.File)
 	}
+}
+
+// takesStack returns the functions whose Thumb code takes a register off the
+// stack pointer, as alloca does: SUB.W SP, SP, Rm, and on cores that have no
+// such instruction MOV SP, Rm of another register than the frame's (R7).
+func takesStack(p *subject.Program) map[string]bool {
+	all := map[string]bool{}
+	if p.Arch != subject.ARM || p.Big {
+		return all
+	}
+	small := slices.Contains([]string{"11", "12", "16"}, p.Attributes["CPU_arch"]) // v6-M, v6S-M, v8-M.baseline
+	halfwords(p, func(at uint64, this, next uint16) bool {
+		sub := this == 0xebad && next&0x8f00 == 0x0d00
+		mov := small && this&0xff87 == 0x4685 && this>>3&15 < 7
+		if sub || mov {
+			if f, ok := p.FunctionAt(at); ok {
+				all[f.Name] = true
+			}
+		}
+		return true
+	})
+	return all
 }
 
 // unsized tells of arrays whose length nobody knew when they were compiled. A

@@ -98,6 +98,10 @@ func TestFrames(t *testing.T) {
 	grows := "KEEP int f(int n) { volatile u8 text[SIZE]; text[n & 3] = n; return text[n & 7]; }\nvoid start(void) { for (;;) f(sink); }\n"
 	bad := withPrograms(firmwareFor(t, strings.Replace(grows, "SIZE", "n", 1), "-g"))
 	pair(t, "STK-ALLOCA-02", bad, withPrograms(firmwareFor(t, strings.Replace(grows, "SIZE", "64", 1), "-g")), notAbout(t, bad, "STK-CANARY-01")...)
+	block := "KEEP int f(int n) { volatile u8 *text = __builtin_alloca(SIZE); text[n & 3] = n; return text[n & 7]; }\nvoid start(void) { for (;;) f(sink); }\n"
+	for _, core := range []string{"-mcpu=cortex-m4", "-mcpu=cortex-m0"} {
+		pair(t, "STK-ALLOCA-02", withPrograms(firmwareFor(t, strings.Replace(block, "SIZE", "n", 1), "-g", core)), withPrograms(firmwareFor(t, strings.Replace(block, "SIZE", "64", 1), "-g", core)))
+	}
 	if res, found := run(t, withPrograms(firmwareFor(t, strings.Replace(local, "QUAL", "volatile", 1))), "STK-PACKET-02"); res.Verdict != measure.Unknown || len(found) != 0 {
 		t.Errorf("without debug information: %+v", res)
 	}
