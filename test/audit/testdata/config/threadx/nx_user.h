@@ -1,0 +1,22 @@
+/* The switches of NetX Duo and its add-ons, all as they should stand. */
+#ifndef NX_USER_H
+#define NX_USER_H
+
+#define FEATURE_NX_IPV6
+#define NX_WEB_HTTPS_ENABLE
+#define NX_RAND trng_read
+#define NX_HIGH_SECURITY
+#define NX_ENABLE_SOURCE_ADDRESS_CHECK
+#define NX_DISABLE_ICMPV6_REDIRECT_PROCESS
+#define NX_DISABLE_ARP_AUTO_ENTRY
+#define NX_ENABLE_TCP_MSS_CHECK
+#define NX_ENABLE_LOW_WATERMARK
+#define NX_DISABLE_FRAGMENTATION
+#define NX_SECURE_ENABLE
+#define NXD_MQTT_REQUIRE_TLS
+#define NX_SNMP_DISABLE_V1
+#define NX_SNMP_DISABLE_V2
+#define NX_SNTP_CLIENT_MIN_SERVER_STRATUM 1
+#define NX_AZURE_IOT_LOG_LEVEL 2
+
+#endif
