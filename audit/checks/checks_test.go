@@ -11,20 +11,18 @@ import (
 	"holdfast/measure"
 )
 
-// run judges a subject by all rules and returns the result of one and its
-// findings.
+// run judges a subject by one rule and returns its result and findings.
 func run(t *testing.T, s *subject.Subject, id string) (finding.Result, []finding.Finding) {
 	t.Helper()
-	findings, results, err := checks.Judge(t.Context(), s, checks.All(), nil)
+	rule, ok := checks.Find(id)
+	if !ok {
+		t.Fatalf("there is no rule %s", id)
+	}
+	findings, results, err := checks.Judge(t.Context(), s, []checks.Rule{rule}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := slices.DeleteFunc(findings, func(f finding.Finding) bool { return f.Rule != id })
-	i := slices.IndexFunc(results, func(r finding.Result) bool { return r.Rule == id })
-	if i < 0 {
-		t.Fatalf("there is no rule %s", id)
-	}
-	return results[i], own
+	return results[0], findings
 }
 
 // program is a program with functions, in which each pair calls.

@@ -144,7 +144,7 @@ func sec1(b []byte) (privateKey, bool) {
 
 // derKeys finds private keys in DER.
 func derKeys(a area, found func(hit)) {
-	const most = 20_000 // things that begin as keys do
+	const most = 5000 // things that begin as keys do
 	tries := 0
 	for at := 0; at < len(a.Data) && tries < most; {
 		i := bytes.IndexByte(a.Data[at:], 0x30)
@@ -173,7 +173,7 @@ var (
 )
 
 // random reports whether bytes look like a key: no zeros in rows, no ramps, and
-// nearly as many values as there can be.
+// about as many values as random bytes have (of 128, about 101).
 func random(b []byte) bool {
 	var seen [256]bool
 	n, printable, steps := 0, 0, 0
@@ -189,7 +189,7 @@ func random(b []byte) bool {
 			steps++
 		}
 	}
-	return n*100 >= min(len(b), 128)*75 && steps*4 < len(b) && printable < len(b)
+	return n*100 >= min(len(b), 128)*65 && steps*4 < len(b) && printable < len(b)
 }
 
 // judgeRawKeys looks for scalars and primes among the variables: by a public

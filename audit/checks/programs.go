@@ -188,7 +188,7 @@ func text(p *subject.Program, at uint64) (string, bool) {
 		return "", false
 	}
 	for _, c := range b[:end] {
-		if c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
+		if c < ' ' && c != '\t' && c != '\n' && c != '\r' || c >= 0x7f {
 			return "", false
 		}
 	}

@@ -100,8 +100,8 @@ func blocks(b []byte, f func(block)) {
 		if !ok || len(kind) > 40 {
 			return
 		}
-		end := bytes.Index(body, []byte("-----END "))
-		if end < 0 {
+		end := bytes.Index(body, []byte("-----"))
+		if end < 0 || !bytes.HasPrefix(body[end:], []byte("-----END ")) {
 			return
 		}
 		bl := block{at: at, kind: string(kind), locked: bytes.Contains(body[:end], []byte("ENCRYPTED"))}
@@ -251,7 +251,7 @@ func jws(text []byte) bool {
 }
 
 var (
-	wifiText = regexp.MustCompile(`^(?i)(psk|wpa_passphrase|wifi[_-]?pass(word|phrase)?|password)\s*[=:]\s*"?([^"\s;%{}$<>]{8,63})("|\s|;|$)`)
+	wifiText = regexp.MustCompile(`^(?i)(psk|wpa_passphrase|wifi[_-]?pass(word|phrase)?|password)\s*[=:]\s*(?:"([^"%{}$<>]{8,63})"|([^"\s;%{}$<>]{8,63})(?:\s|;|$))`)
 	userInfo = regexp.MustCompile(`^://([A-Za-z0-9._-]{1,64}):([^@/\s"':%{}$<>]{3,64})@[A-Za-z0-9.-]+`)
 )
 
@@ -279,10 +279,17 @@ func passwords(a area, found func(hit)) {
 	for _, mark := range []string{"psk=", "wpa_passphrase=", "wifi_password=", "wifi_pass=", "WIFI_PASSWORD=", "password="} {
 		each(a.Data, mark, func(at int) {
 			m := wifiText.FindSubmatch(line(a.Data[at:min(at+128, len(a.Data))]))
-			if m == nil || harmless.Match(m[3]) || at > 0 && word(a.Data[at-1]) || mark == "password=" && !a.text {
+			if m == nil {
 				return
 			}
-			found(hit{at, strings.TrimSuffix(mark, "=") + " is " + Mask(string(m[3])), ""})
+			value := m[3]
+			if value == nil {
+				value = m[4]
+			}
+			if harmless.Match(value) || at > 0 && word(a.Data[at-1]) || mark == "password=" && !a.text {
+				return
+			}
+			found(hit{at, strings.TrimSuffix(mark, "=") + " is " + Mask(string(value)), ""})
 		})
 	}
 }
