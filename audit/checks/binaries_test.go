@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,4 +136,37 @@ func ecKey(t *testing.T) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return k
+}
+
+// variable is a variable of a program that a test makes.
+type variable struct {
+	name string
+	data []byte
+}
+
+// holds is a program for ARM that has the variables, one behind the other with
+// room between, and no code.
+func holds(all ...variable) *subject.Subject {
+	const base = 0x8000
+	p := &subject.Program{File: "app.elf", Arch: subject.ARM, Bits: 32, Type: subject.Executable, Calls: subject.NewCalls(nil, nil, true)}
+	for _, v := range all {
+		p.Data = append(p.Data, make([]byte, 16-len(p.Data)%4)...)
+		p.Symbols = append(p.Symbols, subject.Symbol{Name: v.name, Kind: subject.ObjectSymbol, Address: base + uint64(len(p.Data)), Size: uint64(len(v.data)), Section: ".rodata"})
+		p.Data = append(p.Data, v.data...)
+	}
+	p.Data = append(p.Data, make([]byte, 16)...)
+	n := uint64(len(p.Data))
+	p.Segments = []subject.Segment{{Type: "LOAD", Read: true, Address: base, FileSize: n, MemorySize: n}}
+	p.Sections = []subject.Section{{Name: ".rodata", Type: "PROGBITS", Alloc: true, Address: base, Size: n}}
+	p.Index()
+	return withPrograms(p)
+}
+
+// words writes numbers as a little-endian machine holds them.
+func words(all ...uint32) []byte {
+	var b []byte
+	for _, w := range all {
+		b = binary.LittleEndian.AppendUint32(b, w)
+	}
+	return b
 }

@@ -20,12 +20,11 @@ func TestSemihosting(t *testing.T) {
 
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	named := "KEEP void NAME(int c) { sink = c; }\nvoid start(void) { for (;;) NAME(1); }\n"
 	for id, names := range map[string][2]string{
 		"DBG-TRACE-01": {"ITM_SendChar", "log_send"}, "DBG-STUB-01": {"gdb_stub_init", "net_init"},
 		"DBG-TEST-01": {"UnityBegin", "unit_begin"}, "DBG-SHELL-01": {"shell_init", "hotshell_size"},
 	} {
-		pair(t, id, withPrograms(firmwareFor(t, replace(named, "NAME", names[0]))), withPrograms(firmwareFor(t, replace(named, "NAME", names[1]))))
+		pair(t, id, withPrograms(program([2]string{"main", names[0]})), withPrograms(program([2]string{"main", names[1]})))
 	}
 	port := "void start(void) { if (*(volatile u32 *)0xe0000e80 & 1) *(volatile u8 *)0xe0000000 = 'x'; for (;;) sink++; }\n"
 	if _, found := run(t, withPrograms(firmwareFor(t, port)), "DBG-TRACE-01"); len(found) != 1 {
@@ -34,9 +33,7 @@ func TestTrace(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	t.Parallel()
-	text := "const char message[] = \"TEXT\";\nvoid start(void) { for (;;) sink += message[sink & 3]; }\n"
-	with := func(s string) *subject.Subject { return withPrograms(firmwareFor(t, replace(text, "TEXT", s))) }
+	with := func(s string) *subject.Subject { return holds(variable{"message", []byte(s + "\x00")}) }
 	plain := with("joined the network")
 	pair(t, "DBG-LOG-01", with("[DEBUG] state %d"), plain)
 	pair(t, "DBG-PRINT-01", with("wifi password: %s"), plain)
@@ -74,9 +71,8 @@ func TestWatchdogs(t *testing.T) {
 
 func TestVersions(t *testing.T) {
 	t.Parallel()
-	text := "const char version[] = \"TEXT\";\nvoid start(void) { for (;;) sink += version[sink & 3]; }\n"
 	with := func(s, declared string) *subject.Subject {
-		out := withPrograms(firmwareFor(t, replace(text, "TEXT", s)))
+		out := holds(variable{"version", []byte(s + "\x00")})
 		out.Declared.Version = declared
 		return out
 	}
