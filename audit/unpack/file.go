@@ -72,12 +72,7 @@ func (u *unpacker) judge(name string, data []byte, again func() ([]byte, error),
 	r.files = append(r.files, f)
 	switch f.Kind {
 	case subject.ELF:
-		p, troubles := elfread.Read(name, data, u.Limits.elf())
-		r.troubles = append(r.troubles, troubles...)
-		if p != nil {
-			f.Arch = p.Arch
-			r.programs = append(r.programs, p)
-		}
+		u.program(f, data, r)
 	case subject.Hex, subject.SREC, subject.UF2, subject.MCUboot, subject.Binary:
 		u.image(f, data, r)
 	case subject.LinkMap:
@@ -95,6 +90,16 @@ func (u *unpacker) judge(name string, data []byte, again func() ([]byte, error),
 		r.sources = append(r.sources, &subject.Source{File: f, Language: language(name)})
 	case subject.Archive:
 		u.archive(f, data, depth, r)
+	}
+}
+
+// program reads an ELF file.
+func (u *unpacker) program(f *subject.File, data []byte, r *result) {
+	p, troubles := elfread.Read(f.Name, data, u.Limits.elf())
+	r.troubles = append(r.troubles, troubles...)
+	if p != nil {
+		f.Arch = p.Arch
+		r.programs = append(r.programs, p)
 	}
 }
 

@@ -36,7 +36,18 @@ func (p piece) end() uint64 { return p.at + uint64(len(p.data)) }
 //     information and section headers are not flashed and not compared.
 //
 // A program without sections is compared by its segments.
+//
+// Where the payload of an MCUboot image is an ELF file itself, as for a board
+// that starts Linux programs, that file is what is loaded: the program's whole
+// file has to be the beginning of the payload, and what stands behind it on no
+// page that is executable.
 func Match(p *subject.Program, img *subject.Image) error {
+	if carriesELF(img) {
+		if err := begins(p, img.MCUboot.Payload); err != nil {
+			return fmt.Errorf("%s is not shown to be %s: %w", img.File, p.File, err)
+		}
+		return nil
+	}
 	pieces, err := loaded(p)
 	if err != nil {
 		return fmt.Errorf("%s is not shown to be %s: %w", img.File, p.File, err)

@@ -130,6 +130,7 @@ func (u *unpacker) open(ctx context.Context, names []string) (*subject.Subject, 
 	for i := range results {
 		results[i].into(s)
 	}
+	u.payloads(s)
 	u.configure(s)
 	return s, nil
 }
