@@ -22,23 +22,29 @@ func referenceCmd() *cobra.Command {
 
 func referenceAddCmd() *cobra.Command {
 	var r operator.Reference
-	var group, image, bootROM, digest string
+	var group, image, bootROM, digest, audit string
 	cmd := &cobra.Command{
-		Use:   "add --group GROUP (--image FILE | --boot-rom FILE | --digest HEX --kind KIND --pcr N)",
-		Short: "Add a Reference Value to a group",
+		Use:   "add (--group GROUP (--image FILE | --boot-rom FILE | --digest HEX --kind KIND --pcr N) | --audit FILE)",
+		Short: "Add a Reference Value to a group, or what an auditor says of an image",
 		Long: `Add a Reference Value: a measurement that an attesting device of the group may
 show. It is computed from what you signed (--image: a MCUboot image; --boot-rom: the
 boot ROM's program), or given as a digest. It is never learned from a device. Published
 releases of the group's product need none: they are known good by their signatures, and
-firmware.signing passes for them alone.`,
+firmware.signing passes for them alone.
+
+--audit gives the hub the statement that 'holdfast audit --attest' has signed with a
+registered auditor's key. It is about images, not groups: devices that attest one of
+them get its verdicts. It makes no image known good.`,
 		Example: `  holdfast reference add --group pumps --image pump-fw-1.1.0.img --name pump-fw
-  holdfast reference add --group gateways --kind event --pcr 4 --digest 9f86d0... --name 'boot loader'`,
+  holdfast reference add --group gateways --kind event --pcr 4 --digest 9f86d0... --name 'boot loader'
+  holdfast reference add --audit audit.dsse.json`,
 		Args: noArgs,
 	}
 	f := cmd.Flags()
-	f.StringVar(&group, "group", "", "the group (required)")
+	f.StringVar(&group, "group", "", "the group (required, but for --audit)")
 	f.StringVar(&image, "image", "", "firmware image in MCUboot's format")
 	f.StringVar(&bootROM, "boot-rom", "", "program of the boot ROM")
+	f.StringVar(&audit, "audit", "", "signed statement of an auditor")
 	f.StringVar(&digest, "digest", "", "SHA-256 of the measurement")
 	f.StringVar(&r.Kind, "kind", "event", "with --digest: boot-rom, firmware, manifest or event")
 	f.IntVar(&r.PCR, "pcr", 0, "with --digest: the register it is measured into")
@@ -46,6 +52,15 @@ firmware.signing passes for them alone.`,
 	f.StringVar(&r.Version, "version", "", "its version (default: the image's own)")
 	jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if audit != "" {
+			if group+image+bootROM+digest != "" {
+				return usagef("--audit stands alone: a statement is about images, not about a group")
+			}
+			return addStatement(cmd, audit)
+		}
+		if group == "" {
+			return usagef("--group is required: the group")
+		}
 		var err error
 		if r.Group, err = identity.ParseGroup(group); err != nil {
 			return usagef("--group: %w", err)
@@ -59,7 +74,7 @@ firmware.signing passes for them alone.`,
 			fmt.Fprintf(w, "added %s %s %s: PCR %d, %s\n", r.Kind, r.Name, r.Version, r.PCR, r.Digest)
 		})
 	}
-	return required(cmd, "group")
+	return cmd
 }
 
 // measureFile fills in the digest, and what follows from its source.
