@@ -141,7 +141,11 @@ func (a algorithm) judgeGo(p *subject.Program, r *Ruling) {
 		for _, pkg := range a.packages {
 			if strings.HasPrefix(c.To, pkg+".") && !strings.HasPrefix(c.From, pkg+".") && !standard(c.From) && !told[c.From] {
 				told[c.From] = true
-				r.Found(p.At(c.Site), "%s is used: %s calls %s", a.name, orUnnamed(c.From), c.To)
+				severity := finding.Medium // it may be of a package that is linked and never asked
+				if r.rule.Severity.Compare(severity) < 0 {
+					severity = r.rule.Severity
+				}
+				r.FoundAs(severity, finding.Guess, p.At(c.Site), "%s is used: %s calls %s", a.name, orUnnamed(c.From), c.To)
 			}
 		}
 	}

@@ -76,7 +76,7 @@ func judgeHeap(p *subject.Program, r *Ruling) {
 // judgePacketStructs looks for structures named like packets that hold data and
 // a function pointer.
 func judgePacketStructs(p *subject.Program, r *Ruling) {
-	if len(p.Structs) == 0 {
+	if len(p.Structs) == 0 && !p.Debug {
 		if hosted(p) {
 			r.Idle("%s has no debug information, and runs on an operating system", p.File)
 			return

@@ -31,7 +31,7 @@ func debugRules() []Rule {
 		rule("DBG-LOG-01", finding.Low, finding.Guess, "messages for debugging are in the firmware", "They tell an attacker how the firmware works and what it does just now.", "CWE-532",
 			"Build releases with a log level of warnings and errors.", "printf(\"[DEBUG] state %d\", s);", "printf(\"state\");", judgeLogTexts),
 		rule("DBG-PRINT-01", finding.High, finding.Guess, "a secret is printed", "Logs are read by more people than keys should be.", "CWE-532",
-			"Print neither keys nor passwords.", "printf(\"psk: %s\", psk);", "printf(\"joined\");", judgePrinted),
+			"Print neither keys nor passwords.", "puts(psk);", "puts(\"joined\");", judgePrinted),
 	}
 }
 

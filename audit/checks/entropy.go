@@ -1,6 +1,9 @@
 package checks
 
 import (
+	"regexp"
+	"slices"
+
 	"holdfast/audit/subject"
 	"holdfast/finding"
 	"holdfast/measure"
@@ -24,7 +27,39 @@ func entropyRules() []Rule {
 		Bad:   "nonce = rand();",
 		Good:  "nonce = trng_read();",
 		Judge: judgeRand,
+	}, {
+		ID: "ENT-MAP-01", Measure: measure.CryptoEntropy, Bullets: []string{"avoid.rand", "take.hardware-entropy"},
+		Severity: finding.Medium, Confidence: finding.Firm,
+		Title:   "the linker took rand() of the C library",
+		Why:     "It takes what something asks for: keys and nonces made of its numbers can be foreseen.",
+		Section: "True random hardware-based entropy source", CWE: []string{"CWE-338"},
+		Fix:   "See in the map which object asked for it, and have that ask the hardware's generator.",
+		Bad:   "libc.a(rand.o)  main.o (rand)",
+		Good:  "libhal.a(trng.o)  main.o (trng_read)",
+		Judge: judgeRandInMaps,
 	}}
+}
+
+var randObject = regexp.MustCompile(`(^|[/(:])(lib(c|_nano|c_nano)?_a-)?s?rand(om|48|_r)?\.o(bj)?\)?$`)
+
+// judgeRandInMaps goes by the objects of linker maps, where there is no program
+// that tells who calls.
+func judgeRandInMaps(s *subject.Subject, r *Ruling) {
+	if len(s.Maps) == 0 || len(s.Programs) > 0 {
+		r.Idle("no map without its program")
+		return
+	}
+	for _, m := range s.Maps {
+		for _, member := range m.Members {
+			if name := member.Archive + "(" + member.Object + ")"; randObject.MatchString(name) {
+				r.Found(finding.InFile(m.File), "%s is linked in for %s, by %s", subject.Base(name), subject.Base(member.For), member.Symbol)
+			}
+		}
+		if len(m.Members) == 0 && slices.ContainsFunc(m.Objects(), randObject.MatchString) {
+			r.Found(finding.InFile(m.File), "an object with rand is linked in")
+		}
+	}
+	r.Pass("no object with rand is linked in")
 }
 
 // judgeRand finds calls of predictable generators in programs.

@@ -137,7 +137,7 @@ func judgeStackSegment(p *subject.Program, r *Ruling) {
 		r.Found(finding.InFile(p.File), "the stack is asked for as executable")
 	case i >= 0:
 		r.Pass("the stack is asked for as not executable")
-	case p.Arch == subject.X86 || p.Arch == subject.X8664 || p.Arch == subject.ARM:
+	case strings.Contains(p.Interp, "ld-linux") && (p.Arch == subject.X86 || p.Arch == subject.X8664 || p.Arch == subject.ARM):
 		r.FoundAs(finding.Medium, finding.Firm, finding.InFile(p.File), "nothing is said of the stack, so that it is executable")
 	default:
 		r.Unknown("%s says nothing of the stack", p.File)

@@ -85,3 +85,23 @@ func TestHardeningDoesNotApply(t *testing.T) {
 		}
 	}
 }
+
+func TestRandInMaps(t *testing.T) {
+	with := func(object string) *subject.Subject {
+		s := subject.New(nil)
+		s.Maps = []*subject.Map{{File: "app.map", Members: []subject.MapMember{{Archive: "/lib/libc.a", Object: object, For: "main.o", Symbol: "x"}}}}
+		return s
+	}
+	for _, bad := range []string{"rand.o", "libc_a-rand.o", "lib_a-rand.o", "srand.o", "random.o"} {
+		pair(t, "ENT-MAP-01", with(bad), with("strand.o"))
+	}
+}
+
+// Objects that were never linked have their variables in sections.
+func TestVariablesOfObjects(t *testing.T) {
+	t.Parallel()
+	p := firmwareFor(t, "const u8 aes_key[16] = {0x2b,0x7e,0x15,0x16,0x28,0xae,0xd2,0xa6,0xab,0xf7,0x15,0x88,0x09,0xcf,0x4f,0x3c};\n"+bareMain, "-c")
+	if res, found := run(t, withPrograms(p), "KEY-BLOB-01"); res.Verdict != measure.Fail || len(found) != 1 {
+		t.Errorf("%+v %v", res, found)
+	}
+}

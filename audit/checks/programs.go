@@ -201,7 +201,15 @@ func contents(p *subject.Program, s subject.Symbol) []byte {
 	if s.Undefined || s.Size == 0 || s.Size > largest {
 		return nil
 	}
-	return p.Bytes(s.Address, int(s.Size))
+	if p.Type != subject.Relocatable {
+		return p.Bytes(s.Address, int(s.Size))
+	}
+	section, _ := p.Section(s.Section) // addresses count from its start
+	b := p.SectionData(section)
+	if s.Address > uint64(len(b)) || s.Size > uint64(len(b))-s.Address {
+		return nil
+	}
+	return b[s.Address : s.Address+s.Size]
 }
 
 // objects yields the variables of a program that the file gives values to.
