@@ -103,7 +103,9 @@ func carried(s *subject.Subject, i *subject.Image) bool {
 		base, _, _ := strings.Cut(subject.Base(name), ".")
 		return base
 	}
-	return slices.ContainsFunc(s.Programs, func(p *subject.Program) bool { return stem(p.File) == stem(i.File) })
+	return slices.ContainsFunc(s.Programs, func(p *subject.Program) bool {
+		return stem(p.File) == stem(i.File) || p.File == i.File+"!payload"
+	})
 }
 
 func (a algorithm) judge(p *subject.Program, r *Ruling) {

@@ -78,8 +78,8 @@ func (f flagRule) judge(s *subject.Subject, r *Ruling) {
 	switch {
 	case judged > 0:
 		r.Pass("%s (%d units)", f.good, judged)
-	case len(s.Programs) == 0:
-		r.Idle("nothing was compiled")
+	case !slices.ContainsFunc(s.Programs, func(p *subject.Program) bool { return !goProgram(p) }):
+		r.Idle("nothing was compiled of C")
 	default:
 		r.Unknown("how it was compiled is not known: give compile_commands.json, a build log or debug information")
 	}

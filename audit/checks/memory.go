@@ -196,7 +196,8 @@ func judgePIE(p *subject.Program, r *Ruling) {
 	case p.Type == subject.Shared:
 		r.Pass("%s is position independent", p.File)
 	case goProgram(p):
-		r.FoundAs(finding.Low, finding.Certain, finding.InFile(p.File), "the program is not position independent")
+		r.FoundAs(finding.Info, finding.Certain, finding.InFile(p.File), "the program of Go is not position independent")
+		r.Pass("%s is of Go, which leaves no pointers to guess", p.File)
 	default:
 		r.Found(finding.InFile(p.File), "the program is not position independent")
 	}

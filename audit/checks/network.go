@@ -76,6 +76,9 @@ type module struct {
 	protected []string
 }
 
+// protocols are the modules that are known.
+var protocols = modules()
+
 func modules() []module {
 	m := func(name, functions, objects, plain string, protected ...string) module {
 		return module{name, regexp.MustCompile(functions), regexp.MustCompile(objects), plain, protected}
@@ -127,7 +130,7 @@ func judgePlain(p *subject.Program, r *Ruling) {
 	if !firmware(p, r) {
 		return
 	}
-	for _, m := range modules() {
+	for _, m := range protocols {
 		if m.plain == "" {
 			continue
 		}
@@ -156,7 +159,7 @@ func judgeModuleList(s *subject.Subject, r *Ruling) {
 			continue
 		}
 		var linked []string
-		for _, m := range modules() {
+		for _, m := range protocols {
 			sym, ok := m.present(p)
 			if !ok {
 				continue
@@ -189,7 +192,7 @@ func modulesOfMaps(s *subject.Subject, r *Ruling) bool {
 		for _, o := range m.Objects() {
 			names = append(names, subject.Base(strings.TrimSuffix(o[strings.LastIndexByte(o, '(')+1:], ")")))
 		}
-		for _, mod := range modules() {
+		for _, mod := range protocols {
 			i := slices.IndexFunc(names, mod.objects.MatchString)
 			if i >= 0 && s.Declared.File != "" && !declaredModule(s, mod.name) {
 				r.FoundAs(finding.Medium, finding.Guess, finding.InFile(m.File), "%s is linked and was not declared: %s", mod.name, names[i])

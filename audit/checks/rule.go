@@ -39,7 +39,7 @@ type Rule struct {
 
 // All returns the catalogue, by id.
 func All() []Rule {
-	all := slices.Concat(entropyRules(), macroRules(), sourceRules(), buildRules(), memoryRules(), stackRules(), bufferRules(), debugRules(), watchdogRules(), versionRules(), secretRules(), certificateRules(),
+	all := slices.Concat(goRules(), entropyRules(), macroRules(), sourceRules(), buildRules(), memoryRules(), stackRules(), bufferRules(), debugRules(), watchdogRules(), versionRules(), secretRules(), certificateRules(),
 		algorithmRules(), tlsProgramRules(), networkRules())
 	slices.SortFunc(all, func(a, b Rule) int {
 		if a.ID < b.ID {

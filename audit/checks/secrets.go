@@ -199,17 +199,16 @@ type token struct {
 	name string
 }
 
-func services() []token {
-	return []token{
-		{"AKIA", regexp.MustCompile(`^AKIA[A-Z2-7]{16}\b`), "an access key of AWS"},
-		{"ASIA", regexp.MustCompile(`^ASIA[A-Z2-7]{16}\b`), "a temporary access key of AWS"},
-		{"ghp_", regexp.MustCompile(`^ghp_[A-Za-z0-9]{36}\b`), "a token of GitHub"},
-		{"github_pat_", regexp.MustCompile(`^github_pat_[A-Za-z0-9_]{60,}\b`), "a token of GitHub"},
-		{"AIza", regexp.MustCompile(`^AIza[A-Za-z0-9_-]{35}($|[^A-Za-z0-9_-])`), "an API key of Google"},
-		{"xoxb-", regexp.MustCompile(`^xoxb-[0-9]{8,}-[A-Za-z0-9-]{20,}`), "a token of Slack"},
-		{"sk_live_", regexp.MustCompile(`^sk_live_[A-Za-z0-9]{20,}`), "a key of Stripe"},
-		{"glpat-", regexp.MustCompile(`^glpat-[A-Za-z0-9_-]{20}\b`), "a token of GitLab"},
-	}
+// services are the forms that are known.
+var services = []token{
+	{"AKIA", regexp.MustCompile(`^AKIA[A-Z2-7]{16}\b`), "an access key of AWS"},
+	{"ASIA", regexp.MustCompile(`^ASIA[A-Z2-7]{16}\b`), "a temporary access key of AWS"},
+	{"ghp_", regexp.MustCompile(`^ghp_[A-Za-z0-9]{36}\b`), "a token of GitHub"},
+	{"github_pat_", regexp.MustCompile(`^github_pat_[A-Za-z0-9_]{60,}\b`), "a token of GitHub"},
+	{"AIza", regexp.MustCompile(`^AIza[A-Za-z0-9_-]{35}($|[^A-Za-z0-9_-])`), "an API key of Google"},
+	{"xoxb-", regexp.MustCompile(`^xoxb-[0-9]{8,}-[A-Za-z0-9-]{20,}`), "a token of Slack"},
+	{"sk_live_", regexp.MustCompile(`^sk_live_[A-Za-z0-9]{20,}`), "a key of Stripe"},
+	{"glpat-", regexp.MustCompile(`^glpat-[A-Za-z0-9_-]{20}\b`), "a token of GitLab"},
 }
 
 var webToken = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}`)
@@ -217,7 +216,7 @@ var webToken = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.
 // tokens finds keys and tokens of services by their forms.
 func tokens(a area, found func(hit)) {
 	alone := func(at int) bool { return at == 0 || !word(a.Data[at-1]) }
-	for _, t := range services() {
+	for _, t := range services {
 		each(a.Data, t.mark, func(at int) {
 			m := t.form.Find(a.Data[at:min(at+256, len(a.Data))])
 			if m != nil && alone(at) && varied(m[len(t.mark):]) && !bytes.Contains(m, []byte("EXAMPLE")) {
