@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"holdfast/internal/testkit"
@@ -38,8 +39,11 @@ func change(file, old, new string) delta { return delta{edits: []edit{{file, old
 // base is what a pair of builds has in common.
 type base struct {
 	name    string
-	compile []string // the command without -o; nil: nothing is built
-	sources string   // directory of testdata that is copied
+	compile []string // the command; nil: nothing is built
+	// units are sources that are compiled apart first, each by the command with
+	// -c, and linked by the command with link.
+	units, link []string
+	sources     string // directory of testdata that is copied
 	// inputs are the files that are judged, of the directory of the build.
 	inputs []string
 	// settings are those of .holdfast-audit.yaml.
@@ -58,7 +62,7 @@ var strict = []string{"-Os", "-ffreestanding", "-fno-builtin", "-ffunction-secti
 const declared = "version: 1.4.2\nmodules: []\nports: []\n"
 
 // linked are the flags of a link without a C library.
-var linked = []string{"-nostdlib", "-Wl,--gc-sections", "-Wl,--build-id", "-Wl,-Map=app.map", "-T", "firmware.ld", "-o", "app.elf", "board.c", "kernel.c", "library.c", "app.c"}
+var linked = []string{"-nostdlib", "-Wl,--gc-sections", "-Wl,--build-id", "-Wl,-Map=app.map", "-T", "firmware.ld", "-o", "app.elf"}
 
 // bases returns what pairs start from. Flags of the compiler are left out of
 // the debug information (-gno-record-gcc-switches), so that rules of programs
@@ -69,7 +73,7 @@ func bases(t testing.TB) map[string]base {
 	debug := []string{"-g", "-gno-record-gcc-switches"}
 	firmware := func(name, core string) base {
 		return base{name: name, sources: "firmware", inputs: []string{"app.elf", "app.map"}, settings: declared,
-			compile: slices.Concat([]string{arm, "-mcpu=" + core, "-mthumb"}, debug, strict, linked)}
+			compile: slices.Concat([]string{arm, "-mcpu=" + core, "-mthumb"}, debug, strict), units: []string{"board.c", "kernel.c", "library.c", "app.c"}, link: linked}
 	}
 	m0 := firmware("m0", "cortex-m0")
 	m0.settings += "core: cortex-m0\n"
@@ -89,7 +93,7 @@ func bases(t testing.TB) map[string]base {
 		"source": {name: "source", sources: "source", inputs: []string{"app.c"}, compile: []string{host, "-std=gnu11", "-fsyntax-only", "-ffreestanding", "app.c"}},
 		"threadx": {name: "threadx", sources: "config/threadx", inputs: []string{"tx_user.h", "nx_user.h", "nx_secure_user.h", "compile_commands.json", "agent.o"},
 			settings: "modules: [snmp]\n", wrong: []string{"NET-PLAIN-01"}, // it has SNMP in it
-			compile: []string{arm, "-mcpu=cortex-m4", "-mthumb", "-Os", "-c", "-o", "agent.o", "agent.c"}},
+			compile: []string{arm, "-mcpu=cortex-m4", "-mthumb", "-Os"}, units: []string{"agent.c"}},
 		"freertos": {name: "freertos", sources: "config/freertos", inputs: []string{"."}},
 		"mbedtls":  {name: "mbedtls", sources: "config/mbedtls", inputs: []string{"."}},
 		"zephyr":   {name: "zephyr", sources: "config/zephyr", inputs: []string{"."}},
@@ -133,18 +137,81 @@ func (b base) make(dir string, d delta) ([]string, error) {
 
 // run runs the command.
 func (b base) run(dir string, d delta) error {
-	args := slices.DeleteFunc(slices.Concat(b.compile[1:], d.flags), func(a string) bool { return slices.Contains(d.drop, a) })
-	cmd := exec.Command(b.compile[0], args...)
+	left := func(a string) bool { return slices.Contains(d.drop, a) }
+	args := slices.DeleteFunc(slices.Concat(b.compile, d.flags), left)
+	for _, unit := range b.units {
+		if err := object(dir, unit, args); err != nil {
+			return err
+		}
+	}
+	if len(b.units) > 0 && len(b.link) == 0 {
+		return nil
+	}
+	args = slices.DeleteFunc(slices.Concat(b.compile, b.link, d.flags), left)
+	for _, unit := range b.units {
+		args = append(args, objectOf(unit))
+	}
+	out, err := command(dir, args)
+	if err != nil || !b.keep {
+		return err
+	}
+	return keep(dir, args, out)
+}
+
+// command runs a compiler.
+func command(dir string, args []string) ([]byte, error) {
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
+		return nil, fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
 	}
-	if !b.keep {
-		return nil
+	return out, nil
+}
+
+func objectOf(unit string) string { return strings.TrimSuffix(unit, ".c") + ".o" }
+
+// objects are units that were compiled, by their texts and commands.
+var objects sync.Map // of func() ([]byte, error)
+
+// object compiles a unit, or takes what the same text and command made before.
+// Macros that a unit does not name are left out of its command: they change
+// nothing of it.
+func object(dir, unit string, args []string) error {
+	text, err := os.ReadFile(filepath.Join(dir, unit))
+	if err != nil {
+		return err
 	}
-	line := strings.Join(append([]string{filepath.Base(b.compile[0])}, args...), " ") + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "build.log"), append([]byte(line), out...), 0o600); err != nil {
+	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool {
+		name, _, _ := strings.Cut(strings.TrimPrefix(a, "-D"), "=")
+		return strings.HasPrefix(a, "-D") && !strings.Contains(string(text), name)
+	})
+	args = append(args, "-c", "-o", objectOf(unit), unit)
+	key := strings.Join(args, "\x00") + "\x00" + string(text)
+	if strings.Contains(key, "-DEMBED=") {
+		embedded, err := os.ReadFile(filepath.Join(dir, "embedded.h"))
+		if err != nil {
+			return err
+		}
+		key += string(embedded)
+	}
+	made, _ := objects.LoadOrStore(key, sync.OnceValues(func() ([]byte, error) {
+		if _, err := command(dir, args); err != nil {
+			return nil, err
+		}
+		return os.ReadFile(filepath.Join(dir, objectOf(unit)))
+	}))
+	b, err := made.(func() ([]byte, error))()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, objectOf(unit)), b, 0o600)
+}
+
+// keep writes a command and what it printed, as builds do.
+func keep(dir string, args []string, out []byte) error {
+	args = append([]string{filepath.Base(args[0])}, args[1:]...)
+	if err := os.WriteFile(filepath.Join(dir, "build.log"), append([]byte(strings.Join(args, " ")+"\n"), out...), 0o600); err != nil {
 		return err
 	}
 	type entry struct {
@@ -152,7 +219,7 @@ func (b base) run(dir string, d delta) error {
 		Arguments []string `json:"arguments"`
 		File      string   `json:"file"`
 	}
-	text, err := json.Marshal([]entry{{dir, append([]string{filepath.Base(b.compile[0])}, args...), "app.c"}})
+	text, err := json.Marshal([]entry{{dir, args, "app.c"}})
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,17 @@ func build(t testing.TB, b base, d delta) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	return audited(t, b.settings+d.settings, inputs...)
+	return audited(t, settings(b.settings, d.settings), inputs...)
+}
+
+// settings joins lines of settings: of a key the last counts.
+func settings(all ...string) string {
+	lines := map[string]string{}
+	for line := range strings.Lines(strings.Join(all, "")) {
+		key, _, _ := strings.Cut(line, ":")
+		lines[key] = line
+	}
+	return strings.Join(slices.Sorted(maps.Values(lines)), "")
 }
 
 func proven(t testing.TB) []built {
