@@ -197,7 +197,7 @@ func judgePIE(p *subject.Program, r *Ruling) {
 		r.Pass("%s is position independent", p.File)
 	case goProgram(p):
 		r.FoundAs(finding.Info, finding.Certain, finding.InFile(p.File), "the program of Go is not position independent")
-		r.Pass("%s is of Go, which leaves no pointers to guess", p.File)
+		r.Pass("%s is of Go: its stacks and arrays are checked, so that less hangs on where they are", p.File)
 	default:
 		r.Found(finding.InFile(p.File), "the program is not position independent")
 	}
