@@ -72,7 +72,7 @@ func TestRolloutPages(t *testing.T) {
 	if q := w.last(t, http.MethodGet, "/v1/rollouts").query; q != "after=pump-w&limit=51&live=true" {
 		t.Errorf("asked for %s", q)
 	}
-	has(t, w, "/rollouts/pump-x", []string{"the canary is well", "2 of 5, to 30 devices", "soaks until", "22:00–04:00 UTC", "reverted: 1", "<b>reverted</b>: the hub was not reached", "25 % of 4.0 MiB", "downloading", `data-beat="3"`,
+	has(t, w, "/rollouts/pump-x", []string{"the canary is well", "2 of 5, at most 30 of the devices", "soaks until", "22:00–04:00 UTC", "reverted: 1", "<b>reverted</b>: the hub was not reached", "25 % of 4.0 MiB", "downloading", `data-beat="3"`,
 		`href="?state=failed"`, `name="device" value="pump-01"`, `name="etag" value="tag-7"`}, []string{`name="device" value="pump-02"`, "First page"})
 	has(t, w, "/rollouts/pump-x?state=failed&after=pump-00", []string{`href="?"`, "First page"}, nil)
 	if q := w.last(t, http.MethodGet, "/v1/rollouts/pump-x/devices").query; q != "after=pump-00&limit=101&state=failed" {

@@ -24,7 +24,7 @@ type browser struct {
 	t    testing.TB
 	ctx  context.Context
 	url  string // of the console
-	shot string // directory of screenshots
+	shot string // directory of screenshots; empty: none are taken
 
 	*heard
 }
@@ -57,11 +57,12 @@ func newBrowser(t testing.TB, w *world, chromium string) *browser {
 	return b
 }
 
-// screenshots is where screenshots go.
+// screenshots is where screenshots go; empty: nobody wants them, and they take
+// longer than all else.
 func screenshots(t testing.TB) string {
 	dir := os.Getenv("HOLDFAST_SCREENSHOTS")
 	if dir == "" {
-		return t.TempDir()
+		return ""
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -228,6 +229,9 @@ func (b *browser) scheme(name string) {
 // picture keeps a screenshot of the whole page.
 func (b *browser) picture(name string) {
 	b.t.Helper()
+	if b.shot == "" {
+		return
+	}
 	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		b.t.Errorf("screenshot %s: %v", name, err)

@@ -25,6 +25,7 @@ func TestConsole(t *testing.T) {
 		{"devices come and change before one's eyes", live},
 		{"every act", acts},
 		{"what waits", waiting},
+		{"releases and rollouts", releases},
 		{"operators", operators},
 		{"markup stays text", hostile},
 		{"every page, in both themes and on a phone", everyPage},

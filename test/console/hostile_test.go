@@ -38,9 +38,11 @@ func hostile(t testing.TB, w *world, b *browser) {
 	b.form("/devices/"+id+"/method", map[string]string{"method": evil})
 	b.see(`document.querySelector("#method input[name=method]").value.includes("alert(2)")`)
 	must(w.api.Act(ctx, id, "quarantine", evil))(t)
+	must(w.api.ActOnRollout(ctx, w.rollout, "pause", operator.RolloutAct{Reason: evil}, ""))(t)
 	shown := 0
 	for _, path := range []string{"/devices/" + id, "/devices/" + id + "/events", "/fleet?search=" + id, "/alerts?show=all", "/ledger", "/ledger?device=" + id,
-		"/authorities", "/references?group=pumps", "/pending", "/operators", "/account", "/groups", "/groups/pumps"} {
+		"/authorities", "/references?group=pumps", "/pending", "/operators", "/account", "/groups", "/groups/pumps",
+		"/releases", "/releases/pump/1.3.0", "/rollouts?release=pump/1.4.0", "/rollouts/" + w.rollout} {
 		b.open(path)
 		b.see(`document.readyState === "complete"`)
 		if path == "/devices/"+id {
@@ -54,9 +56,10 @@ func hostile(t testing.TB, w *world, b *browser) {
 		}
 		b.quiet()
 	}
-	if shown < 6 {
+	if shown < 9 {
 		t.Errorf("only %d pages show what the device said: the test looks in the wrong places", shown)
 	}
 	must(w.api.Act(ctx, id, "restore", "seen"))(t)
+	must(w.api.ActOnRollout(ctx, w.rollout, "resume", operator.RolloutAct{Reason: "seen"}, ""))(t)
 	b.do(chromedp.Navigate("about:blank"))
 }

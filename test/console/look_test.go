@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,11 +14,12 @@ import (
 )
 
 // pages are all pages, by the names of their screenshots.
-func pages() map[string]string {
+func (w *world) pages() map[string]string {
 	return map[string]string{
 		"fleet": "/fleet", "device": "/devices/pump-02", "device-quarantined": "/devices/valve-01", "events": "/devices/pump-02/events", "groups": "/groups", "group": "/groups/pumps",
 		"pending": "/pending", "alerts": "/alerts?show=all", "ledger": "/ledger", "authorities": "/authorities", "references": "/references",
 		"enrollments": "/enrollments", "operators": "/operators", "account": "/account", "trends": "/charts", "none": "/nothing",
+		"releases": "/releases", "release": "/releases/pump/1.4.0", "rollouts": "/rollouts?release=pump/1.4.0&group=pumps", "rollout": "/rollouts/" + w.rollout,
 	}
 }
 
@@ -32,7 +34,7 @@ type finding struct {
 // everyPage looks at each page as people do: in the light and in the dark, and
 // on a phone, where nothing needs scrolling sideways. axe finds nothing that is
 // serious.
-func everyPage(t testing.TB, _ *world, b *browser) {
+func everyPage(t testing.TB, w *world, b *browser) {
 	axe, err := os.ReadFile("node_modules/axe-core/axe.min.js")
 	if err != nil {
 		if os.Getenv("HOLDFAST_REQUIRE") != "" {
@@ -44,43 +46,42 @@ func everyPage(t testing.TB, _ *world, b *browser) {
 		t.Fatal(err)
 	}
 	defer func() { _, _ = chromedp.Call(b.ctx, page.SetBypassCSP, page.SetBypassCSPParams{}) }()
-	names := make([]string, 0, len(pages()))
-	for name := range pages() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, look := range []struct {
-		name, scheme  string
-		width, height int64
-		rules         string // of axe; in the dark the colours alone are new, on a phone nothing is
-	}{
-		{"light", "light", 1280, 860, `{resultTypes: ["violations"]}`},
-		{"dark", "dark", 1280, 860, `{resultTypes: ["violations"], runOnly: ["color-contrast"]}`},
-		{"phone", "light", 375, 740, ""},
-	} {
-		b.scheme(look.scheme)
-		b.do(chromedp.EmulateViewport(look.width, look.height))
-		for _, name := range names {
-			b.open(pages()[name])
-			b.see(`document.readyState === "complete" && document.querySelector("h1")`)
-			if wide := eval[int64](b, "document.documentElement.scrollWidth"); wide > look.width {
-				t.Errorf("%s, %s: %d pixels wide", name, look.name, wide)
-			}
-			b.picture(look.name + "-" + name)
-			if look.rules != "" {
-				accessible(t, b, string(axe), look.rules)
-			}
+	pages := w.pages()
+	names := slices.Sorted(maps.Keys(pages))
+	look := func(name, as string, width int64) {
+		if wide := eval[int64](b, "document.documentElement.scrollWidth"); wide > width {
+			t.Errorf("%s, %s: %d pixels wide", name, as, wide)
 		}
+		b.picture(as + "-" + name)
+	}
+	open := func(name string) {
+		b.open(pages[name])
+		b.see(`document.readyState === "complete" && document.querySelector("h1")`)
+	}
+	for _, name := range names {
+		b.scheme("light")
+		open(name)
+		look(name, "light", 1280)
+		b.do(chromedp.Evaluate[chromedp.Void](string(axe) + "\n;undefined"))
+		accessible(t, b, `{resultTypes: ["violations"]}`)
+		b.scheme("dark")
+		look(name, "dark", 1280)
+		accessible(t, b, `{resultTypes: ["violations"], runOnly: ["color-contrast"]}`) // nothing else is new in the dark
+	}
+	b.scheme("light")
+	b.do(chromedp.EmulateViewport(375, 740))
+	for _, name := range names {
+		open(name)
+		look(name, "phone", 375)
 	}
 	b.scheme("")
 	b.do(chromedp.EmulateViewport(1280, 860))
 	themes(t, b)
 }
 
-// accessible has axe look at the page.
-func accessible(t testing.TB, b *browser, axe, rules string) {
+// accessible has axe, which the page has to have, look at it by some rules.
+func accessible(t testing.TB, b *browser, rules string) {
 	t.Helper()
-	b.do(chromedp.Evaluate[chromedp.Void](axe + "\n;undefined"))
 	for _, f := range eval[[]finding](b, `axe.run(document, `+rules+`).then((r) => r.violations.map((v) => ({id: v.id, impact: v.impact || "", help: v.help, nodes: v.nodes.map((n) => n.html.slice(0, 160))})))`) {
 		if f.Impact == "serious" || f.Impact == "critical" {
 			t.Errorf("%s: %s (%s): %s\n%s", b.location(), f.ID, f.Impact, f.Help, strings.Join(f.Nodes, "\n"))
@@ -137,6 +138,15 @@ func keyboard(t testing.TB, w *world, b *browser) {
 	press(kb.Enter)
 	b.done("In quarantine.")
 	must(w.api.Act(t.Context(), "pump-02", "restore", "seen"))(t)
+
+	b.open("/rollouts/" + w.rollout)
+	b.do(chromedp.Focus(chromedp.CSS("#main")))
+	tab("the act on the rollout", `e.matches("#pause > summary")`)
+	press(kb.Enter)
+	tab("the reason", `e.matches("#pause input[name=reason]")`)
+	press("by hand")
+	press(kb.Enter)
+	b.done("Paused.")
 }
 
 // plain has a browser that runs no scripts.
@@ -155,4 +165,11 @@ func plain(t testing.TB, w *world, b *browser) {
 		t.Errorf("pump-02 is %s", d.Status)
 	}
 	must(w.api.Act(t.Context(), "pump-02", "restore", "seen"))(t)
+
+	b.open("/rollouts/" + w.rollout)
+	b.do(chromedp.Click(chromedp.CSS("#halt > summary")), chromedp.SendKeys(chromedp.CSS("#halt input[name=reason]"), "no scripts"),
+		chromedp.Click(chromedp.CSS("#halt button")), chromedp.WaitVisible(chromedp.CSS("p.done")))
+	if r := must(w.api.Rollout(t.Context(), w.rollout))(t); r.Stage != "halted" || r.Reason != "no scripts" {
+		t.Errorf("the rollout is %s: %s", r.Stage, r.Reason)
+	}
 }

@@ -51,6 +51,12 @@ func viewer(t testing.TB, w *world, b *browser) {
 	if n := eval[int](b, `document.querySelectorAll(".acts").length`); n != 0 {
 		t.Errorf("a viewer is offered %d acts", n)
 	}
+	for _, at := range []string{"/releases", "/rollouts/" + w.rollout, "/rollouts"} {
+		b.open(at)
+		if eval[bool](b, `Boolean(document.querySelector("main .acts, main form[method=post], main a[href*='#start'], #repository"))`) || !strings.Contains(b.text("main"), "pump 1.4.0") {
+			t.Errorf("%s: a viewer of pumps is offered acts, or sees nothing:\n%s", at, b.text("main"))
+		}
+	}
 	b.open("/devices/valve-01")
 	b.see(`document.querySelector(".refused")`)
 	b.open("/operators")

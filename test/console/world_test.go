@@ -43,6 +43,8 @@ type world struct {
 	root  *x509.Certificate
 	maker *x509.Certificate
 	key   *ecdsa.PrivateKey
+
+	rollout string // id of the one that the tests started
 }
 
 // newWorld makes a hub and runs it until the test ends.
