@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			return addresses(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "stop": stop, "tamper": tamper, "maker": maker, "signed": signed,
+			"exits": exits, "start": start, "stop": stop, "tamper": tamper, "maker": maker, "signed": signed, "program": program,
 		},
 	})
 }
