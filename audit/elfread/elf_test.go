@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -196,5 +197,25 @@ func TestFlagsThatAreNotNoted(t *testing.T) {
 	p := open(t, build(t, toolchains(t, "cortex-m4")[0], firmware, "-g", "-Os", "-gno-record-gcc-switches"))
 	if len(p.Units) != 1 || p.Units[0].FlagsKnown || !strings.HasPrefix(p.Units[0].Producer, "GNU C") {
 		t.Errorf("units: %+v", p.Units)
+	}
+}
+
+// A program that was stripped of most of its symbols imports what it imports.
+func TestImportsOfAStrippedTable(t *testing.T) {
+	gcc, objcopy := testkit.Need(t, "gcc"), testkit.Need(t, "objcopy")
+	dir := t.TempDir()
+	source, program := filepath.Join(dir, "a.c"), filepath.Join(dir, "a")
+	const text = "char *strcpy(char *, const char *); int main(int c, char **v) { strcpy(v[0], v[c]); return 0; }"
+	if err := os.WriteFile(source, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{gcc, "-fno-builtin", "-o", program, source}, {objcopy, "--wildcard", "--strip-symbol=strcpy@*", program}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	p := open(t, program)
+	if s, ok := p.Symbol("strcpy"); p.Stripped || !ok || !s.Undefined || !s.Dynamic {
+		t.Errorf("strcpy is %+v, %v; the table is gone: %v", s, ok, p.Stripped)
 	}
 }

@@ -42,15 +42,24 @@ func (r *reader) symbols() {
 	})
 }
 
-// markDynamic notes which symbols are in the dynamic table too.
+// markDynamic notes which symbols are in the dynamic table too, and adds those
+// that are there alone: a table that was stripped of some may lack imports.
 func (r *reader) markDynamic(dynamic []subject.Symbol) {
-	names := make(map[string]bool, len(dynamic))
+	seen := make(map[string]bool, len(dynamic)) // in the other table too
 	for _, s := range dynamic {
-		names[s.Name] = true
+		seen[s.Name] = false
 	}
 	for i := range r.p.Symbols {
 		s := &r.p.Symbols[i]
-		s.Dynamic = s.Global && names[s.Name]
+		if _, s.Dynamic = seen[s.Name]; s.Dynamic && s.Global {
+			seen[s.Name] = true
+		}
+		s.Dynamic = s.Dynamic && s.Global
+	}
+	for _, s := range dynamic {
+		if !seen[s.Name] {
+			r.p.Symbols = append(r.p.Symbols, s)
+		}
 	}
 }
 
