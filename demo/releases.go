@@ -69,6 +69,9 @@ func (s *stage) beginReleases(ctx context.Context) error {
 	if err := s.release(ctx, "init", "--threshold", strconv.Itoa(threshold), "--keys", strings.Join(keys, ","), "--passphrase-file", s.path("offline", "passphrase")); err != nil {
 		return err
 	}
+	if err := s.addAuditor(ctx); err != nil {
+		return err
+	}
 	if err := s.release(ctx, "root", "--out", s.releaseRoot()); err != nil {
 		return err
 	}
@@ -86,6 +89,9 @@ func (s *stage) publish(ctx context.Context, all ...firmware) error {
 		if s.story.Published[f.version] {
 			continue
 		}
+		if err := s.audit(ctx, f); err != nil {
+			return fmt.Errorf("audit %s %s: %w", product, f.version, err)
+		}
 		for _, key := range signers[:threshold] {
 			if err := s.signFirmware(ctx, f, key); err != nil {
 				return fmt.Errorf("sign %s %s: %w", product, f.version, err)
@@ -101,14 +107,44 @@ func (s *stage) publish(ctx context.Context, all ...firmware) error {
 	}
 	for _, f := range news {
 		s.story.Published[f.version] = true
-		s.say("releases", "%s %s published, signed by %s", product, f.version, strings.Join(signers[:threshold], " and "))
+		s.say("releases", "%s %s published, audited, signed by %s", product, f.version, strings.Join(signers[:threshold], " and "))
 	}
 	return s.story.save()
 }
 
 func (s *stage) signFirmware(ctx context.Context, f firmware, key string) error {
 	return s.release(ctx, "sign", s.image(f.version), "--product", product, "--version", f.version, "--security-version", strconv.Itoa(f.security),
-		"--health-deadline", "2m", "--key", s.signer(key), "--passphrase-file", s.path("offline", "passphrase"))
+		"--health-deadline", "2m", "--audit", s.statement(f), "--key", s.signer(key), "--passphrase-file", s.path("offline", "passphrase"))
+}
+
+// audit has the auditor judge firmware, and sign what was found. The hub then
+// takes it with the release. Nothing critical may be in it.
+func (s *stage) audit(ctx context.Context, f firmware) error {
+	_, err := run(ctx, s.Program, "audit", s.image(f.version), "--image", s.image(f.version), "--fail-on", "critical",
+		"--format", "html", "--out", s.path("firmware", "pump-fw-"+f.version+".html"),
+		"--attest", "--key", s.path("offline", "auditor.key"), "--statement", s.statement(f))
+	return err
+}
+
+func (s *stage) statement(f firmware) string {
+	return s.path("firmware", "pump-fw-"+f.version+".dsse.json")
+}
+
+// addAuditor makes the auditor's key and tells the hub that what it signs
+// counts.
+func (s *stage) addAuditor(ctx context.Context) error {
+	key := s.path("offline", "auditor.key")
+	if err := errors.Join(os.RemoveAll(key), os.RemoveAll(key+".pub")); err != nil {
+		return err
+	}
+	_, _ = run(ctx, s.Program, "--profile", s.profile(), "auditor", "remove", "auditor") // of an attempt that was interrupted: mostly there is none
+	for _, args := range [][]string{{"auditor", "keygen", key}, {"--profile", s.profile(), "auditor", "add", "auditor", key + ".pub"}} {
+		if _, err := run(ctx, s.Program, args...); err != nil {
+			return err
+		}
+	}
+	s.say("auditor", "its key is registered: what it signs of firmware counts")
+	return nil
 }
 
 // program is what a version of the firmware runs.

@@ -76,7 +76,8 @@ func logs(state string) string {
 var real = []measure.ID{
 	measure.IdentityHardwareRoot, measure.IdentityDeviceID, measure.IdentityCertificates, measure.IdentityAttestation,
 	measure.CredentialsRenewable, measure.CryptoEntropy, measure.CryptoAlgorithms, measure.CryptoAcceleration,
-	measure.FirmwareSecureBoot, measure.FirmwareUpdate, measure.FirmwareDowngrade, measure.FirmwareSigning, measure.ProtocolTLS, measure.ProtocolX509, measure.ProtocolCipherSuites,
+	measure.FirmwareSecureBoot, measure.FirmwareUpdate, measure.FirmwareDowngrade, measure.FirmwareSigning, measure.ProtocolTLS,
+	measure.MemoryStack, measure.MemoryBuffers, measure.MemoryNoExecRAM, measure.AppCompiler, measure.ProtocolX509, measure.ProtocolCipherSuites,
 	measure.ProtocolMutualTLS, measure.ProtocolMQTTTLS, measure.AppDebug, measure.AppWatchdog, measure.AppErrorLogging,
 }
 
