@@ -1,5 +1,5 @@
 // Command gendocs writes the documents that are made from the code:
-// docs/MEASURES.md from the catalogue in package measure, docs/METRICS.md from
+// docs/MEASURES.md from the catalogue in package measure and the rules of the audit, docs/METRICS.md from
 // the hub's table of metrics. "make gen" runs it from the root of the
 // repository; its test fails when a document is stale.
 package main
@@ -51,6 +51,7 @@ func measuresDoc() ([]byte, error) {
 		"anchor": anchor,
 		"join":   func(s []string) string { return strings.Join(s, ", ") },
 		"name":   itemName,
+		"count":  count,
 	}).Parse(measuresTemplate)
 	if err != nil {
 		return nil, fmt.Errorf("parse template of %s: %w", measuresFile, err)
@@ -58,8 +59,9 @@ func measuresDoc() ([]byte, error) {
 	var b bytes.Buffer
 	if err := t.Execute(&b, map[string]any{
 		"Measures": measure.Catalogue(),
-		"Take":     items(measure.Take),
-		"Avoid":    items(measure.Avoid),
+		"Take":     bullets(measure.Take),
+		"Avoid":    bullets(measure.Avoid),
+		"By":       map[string]string{"Rule": byRule, "Evidence": byEvidence, "Both": byBoth, "Neither": byNeither},
 	}); err != nil {
 		return nil, fmt.Errorf("write %s: %w", measuresFile, err)
 	}

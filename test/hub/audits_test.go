@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +21,9 @@ import (
 	"holdfast/measure"
 	"holdfast/operator"
 	"holdfast/pki"
+	"holdfast/release"
 	"holdfast/statement"
+	"holdfast/tuf/author"
 )
 
 // audited signs a statement that a device which measures so has canaries.
@@ -118,4 +122,47 @@ func TestAuditorsKeyIsARoleOfItsOwn(t *testing.T) {
 		t.Errorf("a key that was somebody else's: %v", err)
 	}
 	must(w.api.AddAuditor(t.Context(), operator.Auditor{Name: "lab", Key: publicPEM(t, key.Public())}))(t)
+}
+
+// TestAuditOfARelease is published with it, when it counts and is about its image.
+func TestAuditOfARelease(t *testing.T) {
+	w, m := newWorld(t), newSigner(t)
+	img := must(mcuboot.Parse(m.image))(t)
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
+	files := m.files(must(w.api.Repository(t.Context()))(t))
+	publish := func(envelope []byte) error {
+		blob := blobOf(envelope)
+		d, err := author.Product{Name: "pump", Version: 1, Expires: time.Now().AddDate(1, 0, 0), Releases: []release.Release{{Image: blobOf(m.image), Target: release.Target{
+			Product: "pump", Version: img.Version, SecurityVersion: 7, Measured: img.Digest, Health: release.Health{Seconds: 60}, Audit: &blob}}}}.Document()
+		files["1.pump.json"] = m.sign(d, err)
+		for _, b := range [][]byte{m.image, envelope} {
+			if err := w.api.PutBlob(t.Context(), blobOf(b), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err = w.api.PublishMetadata(t.Context(), operator.Metadata{Files: files})
+		return err
+	}
+	good := audited(t, key, img.Digest)
+	refused := func(says string, err error) {
+		t.Helper()
+		if err == nil || fault.Of(err) != fault.Integrity || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
+	refused("no registered auditor", publish(good))
+	must(w.api.AddAuditor(t.Context(), operator.Auditor{Name: "lab", Key: publicPEM(t, key.Public())}))(t)
+	refused("not about its image", publish(audited(t, key, identity.Sum([]byte("another")))))
+	if err := publish(good); err != nil {
+		t.Fatal(err)
+	}
+	if !w.until(func() bool {
+		all, err := w.api.Audits(t.Context(), img.Digest)
+		return err == nil && len(all) == 1 && all[0].Release == "pump 1.4.0"
+	}) {
+		t.Error("the statement of the release does not count")
+	}
+	if err := w.api.RemoveAudit(t.Context(), identity.Sum(good)); fault.Of(err) != fault.Conflict {
+		t.Errorf("what signers published was removed: %v", err)
+	}
 }
