@@ -24,13 +24,13 @@ import (
 	"holdfast/statement"
 )
 
-func auditorCmd(io stdio) *cobra.Command {
-	return noun("auditor", "Say whose audits of firmware count", auditorKeygenCmd(io), auditorAddCmd(), auditorListCmd(), auditorRemoveCmd(),
+func auditorCmd() *cobra.Command {
+	return noun("auditor", "Say whose audits of firmware count", auditorKeygenCmd(), auditorAddCmd(), auditorListCmd(), auditorRemoveCmd(),
 		noun("statements", "Look at what auditors have signed", statementsListCmd(), statementsShowCmd(), statementsRemoveCmd()))
 }
 
-func auditorKeygenCmd(io stdio) *cobra.Command {
-	return &cobra.Command{
+func auditorKeygenCmd() *cobra.Command {
+	cmd := &cobra.Command{
 		Use:   "keygen FILE",
 		Short: "Make an auditor's key",
 		Long: `Make an auditor's key: ECDSA P-256, the private half in FILE (PKCS #8, PEM, for its
@@ -38,14 +38,16 @@ owner alone) and the public half in FILE.pub, which a hub's administrator regist
 A file that is there is never replaced.`,
 		Example: "  holdfast auditor keygen auditor.key",
 		Args:    nArgs(1),
-		RunE: func(_ *cobra.Command, a []string) error {
-			if err := makeAuditorKey(a[0]); err != nil {
-				return err
-			}
-			fmt.Fprintf(io.Out, "made %s, and %s.pub to give to others\n", a[0], a[0])
-			return nil
-		},
 	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		if err := makeAuditorKey(a[0]); err != nil {
+			return err
+		}
+		made := map[string]string{"private": a[0], "public": a[0] + ".pub"}
+		return show(cmd.OutOrStdout(), *asJSON, made, func(w writer) { fmt.Fprintf(w, "made %s, and %s.pub to give to others\n", a[0], a[0]) })
+	}
+	return cmd
 }
 
 func makeAuditorKey(path string) error {

@@ -90,7 +90,7 @@ func rootCmd(io stdio) *cobra.Command {
 		c.GroupID = "steer"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{releaseCmd(io), rolloutCmd(io), auditCmd(io), auditorCmd(io)} {
+	for _, c := range []*cobra.Command{releaseCmd(io), rolloutCmd(io), auditCmd(io), auditorCmd()} {
 		c.GroupID = "firmware"
 		root.AddCommand(c)
 	}
