@@ -1,12 +1,18 @@
 package checks
 
 import (
+	"context"
+	"iter"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"holdfast/audit/csource"
 	"holdfast/audit/subject"
+	"holdfast/measure"
 )
 
 // site is a call in a source: a name before a bracket, in a function's body.
@@ -30,6 +36,7 @@ type body struct {
 	Name   string
 	Line   int
 	Tokens []csource.Token
+	calls  []site
 }
 
 // keywords are followed by brackets and are no calls.
@@ -37,14 +44,8 @@ var keywords = []string{"if", "for", "while", "switch", "return", "sizeof", "_Al
 
 // bodies returns the functions of a source: what stands in braces behind a
 // bracket, outside of all other braces but those of namespaces and extern "C".
-func bodies(s *subject.Source) []body {
+func bodies(tokens []csource.Token) []body {
 	var all []body
-	var tokens []csource.Token
-	for t := range s.Tokens() {
-		if t.Kind != csource.Directive {
-			tokens = append(tokens, t)
-		}
-	}
 	for i := 0; i < len(tokens); i++ {
 		if tokens[i].Text != "{" {
 			continue
@@ -55,7 +56,9 @@ func bodies(s *subject.Source) []body {
 		}
 		end := closing(tokens, i, "{", "}")
 		if ok {
-			all = append(all, body{name, line, tokens[i+1 : end]})
+			b := body{Name: name, Line: line, Tokens: tokens[min(i+1, end):end]}
+			b.calls = callsIn(b)
+			all = append(all, b)
 		}
 		i = end
 	}
@@ -114,8 +117,8 @@ func closing(tokens []csource.Token, i int, open, shut string) int {
 	return len(tokens)
 }
 
-// calls returns the calls in a function.
-func (b body) calls() []site {
+// callsIn returns the calls in a function.
+func callsIn(b body) []site {
 	var all []site
 	for i, t := range b.Tokens {
 		if t.Kind != csource.Ident || i+1 >= len(b.Tokens) || b.Tokens[i+1].Text != "(" || slices.Contains(keywords, t.Text) {
@@ -192,33 +195,102 @@ func literal(t csource.Token) string {
 	return t.Text[first+1 : last]
 }
 
-// code is what the sources of a subject have in them.
+// code is what a source has in it.
 type code struct {
 	source *subject.Source
+	all    []csource.Token
+	tokens []csource.Token // without lines of the preprocessor; none of assembler
 	bodies []body
 }
 
-// read returns the functions of all C and C++ sources.
-func read(s *subject.Subject) []code {
-	var all []code
-	for _, src := range s.Sources {
-		if src.Language != "asm" {
-			all = append(all, code{src, bodies(src)})
+// read reads a source.
+func read(src *subject.Source) code {
+	c := code{source: src}
+	for t := range src.Tokens() {
+		c.all = append(c.all, t)
+	}
+	if src.Language != "asm" {
+		c.tokens = slices.DeleteFunc(slices.Clone(c.all), func(t csource.Token) bool { return t.Kind == csource.Directive })
+		c.bodies = bodies(c.tokens)
+	}
+	return c
+}
+
+// calls yields every call in the functions of a source.
+func (c code) calls() iter.Seq[site] {
+	return func(yield func(site) bool) {
+		for _, b := range c.bodies {
+			for _, call := range b.calls {
+				if !yield(call) {
+					return
+				}
+			}
 		}
+	}
+}
+
+// judgeSources judges by rules that look at one source at a time. A source is
+// read once for all of them, and forgotten when the next few are: a large
+// directory does not have to fit in memory. It returns nil when ctx is done.
+func judgeSources(ctx context.Context, s *subject.Subject, rules []Rule) []*Ruling {
+	const few = 64
+	all := make([]*Ruling, len(rules))
+	for k, rule := range rules {
+		all[k] = &Ruling{rule: rule}
+	}
+	for some := range slices.Chunk(s.Sources, few) {
+		parts := make([][]*Ruling, len(some))
+		var g errgroup.Group
+		g.SetLimit(runtime.GOMAXPROCS(0))
+		for i, src := range some {
+			g.Go(func() error {
+				parts[i] = judgeSource(src, rules)
+				return nil
+			})
+		}
+		_ = g.Wait() // none fails
+		if ctx.Err() != nil {
+			return nil
+		}
+		for k := range all {
+			for i := range parts {
+				all[k].add(parts[i][k])
+			}
+		}
+	}
+	for _, r := range all {
+		r.Idle("no source")
 	}
 	return all
 }
 
-// eachCall calls f with every call of the sources, and reports whether there
-// are sources at all.
-func eachCall(s *subject.Subject, f func(*subject.Source, site)) bool {
-	all := read(s)
-	for _, c := range all {
-		for _, b := range c.bodies {
-			for _, call := range b.calls() {
-				f(c.source, call)
-			}
+// judgeSource judges one source by each of the rules.
+func judgeSource(src *subject.Source, rules []Rule) []*Ruling {
+	all := make([]*Ruling, len(rules))
+	var c code
+	unread := subject.Guard(func() { c = read(src) })
+	for k, rule := range rules {
+		r := &Ruling{rule: rule}
+		err := unread
+		if err == nil {
+			err = subject.Guard(func() { rule.look(c, r) })
 		}
+		if err != nil {
+			r = &Ruling{rule: rule}
+			r.Unknown("the rule ended on %s: %v", src.Name, err)
+		}
+		all[k] = r
 	}
-	return len(all) > 0
+	return all
+}
+
+// add joins what a rule came to on another part of the subject.
+func (r *Ruling) add(o *Ruling) {
+	r.findings = append(r.findings, o.findings...)
+	switch o.verdict {
+	case measure.Unknown:
+		r.Unknown("%s", o.reason)
+	case measure.Pass:
+		r.Pass("%s", o.reason)
+	}
 }

@@ -24,18 +24,35 @@ func Judge(ctx context.Context, s *subject.Subject, rules []Rule, done func(Rule
 	rulings := make([]*Ruling, len(rules))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
+	if done == nil {
+		done = func(Rule) {}
+	}
+	var over []int // rules over sources, which are judged together
 	for i, rule := range rules {
+		if rule.look != nil {
+			over = append(over, i)
+			continue
+		}
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			rulings[i] = judge(s, rule)
-			if done != nil {
-				done(rule)
-			}
+			done(rule)
 			return nil
 		})
 	}
+	g.Go(func() error {
+		own := make([]Rule, len(over))
+		for k, i := range over {
+			own[k] = rules[i]
+		}
+		for k, r := range judgeSources(ctx, s, own) {
+			rulings[over[k]] = r
+			done(own[k])
+		}
+		return ctx.Err()
+	})
 	if err := g.Wait(); err != nil {
 		return nil, nil, err
 	}

@@ -35,6 +35,9 @@ type Rule struct {
 	// Judge looks at the subject and tells the ruling what it sees. It changes
 	// nothing of the subject and may run beside other rules.
 	Judge func(*subject.Subject, *Ruling)
+
+	// look, of rules over sources, looks at one of them: Judge is then made of it.
+	look func(code, *Ruling)
 }
 
 // All returns the catalogue, by id.

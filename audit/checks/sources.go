@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -24,16 +25,12 @@ type ban struct {
 	good  string // what the reason of a pass says
 }
 
-// judge finds the calls.
-func (b ban) judge(s *subject.Subject, r *Ruling) {
-	any := eachCall(s, func(src *subject.Source, c site) {
-		if slices.Contains(b.names, c.Name) {
-			r.Found(in(src, c), b.says, c.In, c.Name)
+// look finds the calls.
+func (b ban) look(c code, r *Ruling) {
+	for call := range c.calls() {
+		if slices.Contains(b.names, call.Name) {
+			r.Found(in(c.source, call), b.says, call.In, call.Name)
 		}
-	})
-	if !any {
-		r.Idle("no source")
-		return
 	}
 	r.Pass("%s", b.good)
 }
@@ -45,8 +42,13 @@ func in(src *subject.Source, c site) finding.Location {
 	return l
 }
 
+// sourceRules look at one source at a time, which is read once for all of them.
 func sourceRules() []Rule {
-	return slices.Concat(sourceRandomRules(), sourceBufferRules(), sourceSchemeRules())
+	all := slices.Concat(sourceRandomRules(), sourceBufferRules(), sourceSchemeRules())
+	for i, rule := range all {
+		all[i].Judge = func(s *subject.Subject, r *Ruling) { *r = *judgeSources(context.Background(), s, []Rule{rule})[0] }
+	}
+	return all
 }
 
 func sourceRandomRules() []Rule {
@@ -56,13 +58,13 @@ func sourceRandomRules() []Rule {
 		Severity: finding.High, Confidence: finding.Firm, Title: "a source calls rand()",
 		Why:     "Its numbers follow from a short seed: whoever sees a few of them, or guesses the seed, knows the keys, nonces and sequence numbers made of them.",
 		Section: section, CWE: []string{"CWE-338"}, Fix: "Call the hardware's generator.", Bad: "void f(void) { nonce = rand(); }", Good: "void f(void) { nonce = trng_read(); }",
-		Judge: ban{slices.Concat(weakRandom, seeders), "%s calls %s", "no source calls a generator of the C library"}.judge,
+		look: ban{slices.Concat(weakRandom, seeders), "%s calls %s", "no source calls a generator of the C library"}.look,
 	}, {
 		ID: "ENT-SEED-01", Measure: measure.CryptoEntropy, Bullets: []string{"take.hardware-entropy", "avoid.own-schemes.predictable-secret"},
 		Severity: finding.High, Confidence: finding.Firm, Title: "a generator is seeded with the time",
 		Why:     "The time since the start or since 1970 has a few bits that an attacker does not know.",
 		Section: section, CWE: []string{"CWE-337"}, Fix: "Seed from the hardware's noise source.", Bad: "void f(void) { srand(time(NULL)); }", Good: "void f(void) { drbg_seed(trng_read()); }",
-		Judge: judgeSeed,
+		look: judgeSeed,
 	}}
 }
 
@@ -71,15 +73,11 @@ var clocks = []string{"time", "clock", "gettimeofday", "clock_gettime", "HAL_Get
 
 var seeds = regexp.MustCompile(`(?i)^(srand|srandom|srand48|seed48)$|(^|_)(seed|reseed)(_|$)`)
 
-func judgeSeed(s *subject.Subject, r *Ruling) {
-	any := eachCall(s, func(src *subject.Source, c site) {
-		if seeds.MatchString(c.Name) && mentions(c.Args, clocks...) {
-			r.Found(in(src, c), "%s seeds %s with the time", c.In, c.Name)
+func judgeSeed(c code, r *Ruling) {
+	for call := range c.calls() {
+		if seeds.MatchString(call.Name) && mentions(call.Args, clocks...) {
+			r.Found(in(c.source, call), "%s seeds %s with the time", call.In, call.Name)
 		}
-	})
-	if !any {
-		r.Idle("no source")
-		return
 	}
 	r.Pass("nothing is seeded with the time")
 }
@@ -98,69 +96,60 @@ func sourceBufferRules() []Rule {
 		Why:     "It writes as long as its input is, whatever the room is: the classic overflow.",
 		Section: buffers, CWE: []string{"CWE-120", "CWE-676"}, Fix: "Use a function that is told the size of the room, such as snprintf or memcpy_s.",
 		Bad: "void f(char *d, const char *s) { strcpy(d, s); }", Good: "void f(char *d, const char *s) { snprintf(d, 16, \"%s\", s); }",
-		Judge: ban{unbounded, "%s calls %s", "no source calls a function that writes without a bound"}.judge,
+		look: ban{unbounded, "%s calls %s", "no source calls a function that writes without a bound"}.look,
 	}, {
 		ID: "BUF-SCANF-01", Measure: measure.MemoryBuffers, Bullets: []string{"avoid.buffer-overflows", "take.check-input"},
 		Severity: finding.Medium, Confidence: finding.Firm, Title: "scanf reads text without a bound",
 		Why:     "%s without a width takes all that comes.",
 		Section: buffers, CWE: []string{"CWE-120"}, Fix: "Give the width, as %15s for 16 bytes.",
 		Bad: "void f(const char *s, char *d) { sscanf(s, \"%s\", d); }", Good: "void f(const char *s, char *d) { sscanf(s, \"%15s\", d); }",
-		Judge: judgeScanf,
+		look: judgeScanf,
 	}, {
 		ID: "BUF-HEAP-01", Measure: measure.MemoryBuffers, Bullets: []string{"avoid.heap"},
 		Severity: finding.Low, Confidence: finding.Firm, Title: "dynamic memory is used",
 		Why:     "The heap's layout cannot be foreseen, it breaks into pieces, and its overflows reach the allocator's own pointers.",
 		Section: "Security measures to avoid", CWE: []string{"CWE-122"}, Fix: "Allocate statically, or from pools of fixed blocks.",
 		Bad: "void f(void) { p = malloc(64); }", Good: "void f(void) { static char p[64]; use(p); }",
-		Judge: ban{allocators, "%s calls %s", "no source takes memory from a heap"}.judge,
+		look: ban{allocators, "%s calls %s", "no source takes memory from a heap"}.look,
 	}, {
 		ID: "STK-ALLOCA-01", Measure: measure.MemoryStack, Bullets: []string{"avoid.buffers-on-stack"},
 		Severity: finding.Medium, Confidence: finding.Firm, Title: "memory is taken from the stack at run time",
 		Why:     "Its size often comes from outside, and nothing says no.",
 		Section: "Enable runtime stack checking", CWE: []string{"CWE-770"}, Fix: "Use a static buffer of the largest size.",
 		Bad: "void f(int n) { p = alloca(n); }", Good: "void f(void) { static char p[64]; use(p); }",
-		Judge: ban{[]string{"alloca", "_alloca", "__builtin_alloca"}, "%s calls %s", "no source takes memory from the stack at run time"}.judge,
+		look: ban{[]string{"alloca", "_alloca", "__builtin_alloca"}, "%s calls %s", "no source takes memory from the stack at run time"}.look,
 	}, {
 		ID: "STK-BUF-01", Measure: measure.MemoryStack, Bullets: []string{"avoid.buffers-on-stack"},
 		Severity: finding.Low, Confidence: finding.Firm, Title: "a large buffer is on a stack",
 		Why:     "An overflow of it reaches the return address, and it may not fit the thread's stack.",
 		Section: "Security measures to avoid", CWE: []string{"CWE-121"}, Fix: "Make it static, or take it from a pool.",
 		Bad: "void f(void) { char text[1024]; use(text); }", Good: "void f(void) { static char text[1024]; use(text); }",
-		Judge: judgeLocals(func(l local) bool { return l.Length >= largeLocal && !packet(l) }, "%s has %s with %d elements on its stack", "no source has a large buffer on a stack"),
+		look: judgeLocals(func(l local) bool { return l.Length >= largeLocal && !packet(l) }, "%s has %s with %d elements on its stack", "no source has a large buffer on a stack"),
 	}, {
 		ID: "STK-PACKET-01", Measure: measure.MemoryStack, Bullets: []string{"avoid.packets-on-stack"},
 		Severity: finding.Medium, Confidence: finding.Guess, Title: "a network packet is on a thread's stack",
 		Why:     "What comes from the network is what overflows, and on a stack that reaches the return address.",
 		Section: "Security measures to avoid", CWE: []string{"CWE-121"}, Fix: "Keep packets in a packet pool or static memory.",
 		Bad: "void f(void) { unsigned char packet[128]; read_from(packet); }", Good: "void f(void) { static unsigned char packet[128]; read_from(packet); }",
-		Judge: judgeLocals(packet, "%s has the packet %s with %d elements on its stack", "no source has a packet on a stack"),
+		look: judgeLocals(packet, "%s has the packet %s with %d elements on its stack", "no source has a packet on a stack"),
 	}, {
 		ID: "BUF-FNPTR-01", Measure: measure.MemoryBuffers, Bullets: []string{"avoid.function-pointers-in-packets"},
 		Severity: finding.Medium, Confidence: finding.Guess, Title: "a packet has a function pointer in it",
 		Why:     "An overflow of the packet's data then says what is called.",
 		Section: "Security measures to avoid", CWE: []string{"CWE-822"}, Fix: "Keep the pointer outside, and look it up by a number that is checked.",
 		Bad: "struct packet { char data[64]; void (*done)(void); };", Good: "struct packet { char data[64]; int handler; };",
-		Judge: judgePackets,
+		look: judgePackets,
 	}}
 }
 
 var unboundedText = regexp.MustCompile(`%(\*?)(l?)s|%\[`)
 
-func judgeScanf(s *subject.Subject, r *Ruling) {
-	any := eachCall(s, func(src *subject.Source, c site) {
-		if !slices.Contains([]string{"scanf", "sscanf", "fscanf"}, c.Name) {
-			return
+func judgeScanf(c code, r *Ruling) {
+	unbound := func(t csource.Token) bool { return t.Kind == csource.String && unboundedText.MatchString(literal(t)) }
+	for call := range c.calls() {
+		if slices.Contains([]string{"scanf", "sscanf", "fscanf"}, call.Name) && slices.ContainsFunc(call.Args, unbound) {
+			r.Found(in(c.source, call), "%s reads text with %s and no width", call.In, call.Name)
 		}
-		for _, t := range c.Args {
-			if t.Kind == csource.String && unboundedText.MatchString(literal(t)) {
-				r.Found(in(src, c), "%s reads text with %s and no width", c.In, c.Name)
-				return
-			}
-		}
-	})
-	if !any {
-		r.Idle("no source")
-		return
 	}
 	r.Pass("no scanf without a width")
 }
@@ -173,23 +162,16 @@ func packet(l local) bool {
 }
 
 // judgeLocals finds arrays on stacks.
-func judgeLocals(bad func(local) bool, says, good string) func(*subject.Subject, *Ruling) {
-	return func(s *subject.Subject, r *Ruling) {
-		all := read(s)
-		for _, c := range all {
-			for _, b := range c.bodies {
-				for _, l := range b.locals() {
-					if bad(l) {
-						at := finding.AtLine(c.source.Name, l.Line)
-						at.Symbol = b.Name
-						r.Found(at, says, b.Name, l.Name, l.Length)
-					}
+func judgeLocals(bad func(local) bool, says, good string) func(code, *Ruling) {
+	return func(c code, r *Ruling) {
+		for _, b := range c.bodies {
+			for _, l := range b.locals() {
+				if bad(l) {
+					at := finding.AtLine(c.source.Name, l.Line)
+					at.Symbol = b.Name
+					r.Found(at, says, b.Name, l.Name, l.Length)
 				}
 			}
-		}
-		if len(all) == 0 {
-			r.Idle("no source")
-			return
 		}
 		r.Pass("%s", good)
 	}
@@ -197,26 +179,11 @@ func judgeLocals(bad func(local) bool, says, good string) func(*subject.Subject,
 
 // judgePackets finds structures named like packets that have a member of the
 // form "(*name)(".
-func judgePackets(s *subject.Subject, r *Ruling) {
-	some := false
-	for _, src := range s.Sources {
-		if src.Language == "asm" {
-			continue
+func judgePackets(c code, r *Ruling) {
+	for i, t := range c.tokens {
+		if t.Text == "struct" && i+2 < len(c.tokens) && c.tokens[i+2].Text == "{" && packetName.MatchString(c.tokens[i+1].Text) {
+			pointers(c.source, c.tokens[i+1].Text, c.tokens[i+2:closing(c.tokens, i+2, "{", "}")], r)
 		}
-		some = true
-		var tokens []csource.Token
-		for t := range src.Tokens() {
-			tokens = append(tokens, t)
-		}
-		for i, t := range tokens {
-			if t.Text == "struct" && i+2 < len(tokens) && tokens[i+2].Text == "{" && packetName.MatchString(tokens[i+1].Text) {
-				pointers(src, tokens[i+1].Text, tokens[i+2:closing(tokens, i+2, "{", "}")], r)
-			}
-		}
-	}
-	if !some {
-		r.Idle("no source")
-		return
 	}
 	r.Pass("no packet has a function pointer in it")
 }
@@ -236,28 +203,28 @@ func sourceSchemeRules() []Rule {
 		Why:     "What is not from a library that many have looked at falls to the first who looks.",
 		Section: "Security measures to avoid", CWE: []string{"CWE-327", "CWE-1240"}, Fix: "Use a library's authenticated encryption, or a protocol such as TLS.",
 		Bad: "void encrypt(char *p, int n) { for (int i = 0; i < n; i++) p[i] ^= key[i % 16]; }", Good: "void encrypt(char *p, int n) { mbedtls_gcm_crypt_and_tag(p, n); }",
-		Judge: judgeOwnCipher,
+		look: judgeOwnCipher,
 	}, {
 		ID: "TLS-VERIFY-01", Measure: measure.ProtocolX509, Bullets: []string{"take.x509-policies", "avoid.self-signed"},
 		Severity: finding.Critical, Confidence: finding.Firm, Title: "the peer's certificate is not verified",
 		Why:     "TLS then hides from everybody but the one who matters.",
 		Section: "Use X.509 certificates for TLS authentication", CWE: []string{"CWE-295"}, Fix: "Demand verification, and give the root that the peer's certificate leads to.",
 		Bad: "void f(void) { mbedtls_ssl_conf_authmode(&conf, MBEDTLS_SSL_VERIFY_NONE); }", Good: "void f(void) { mbedtls_ssl_conf_authmode(&conf, MBEDTLS_SSL_VERIFY_REQUIRED); }",
-		Judge: judgeVerification,
+		look: judgeVerification,
 	}, {
 		ID: "KEY-SOURCE-01", Measure: measure.CredentialsRenewable, Bullets: []string{"avoid.hard-coded-credentials"},
 		Severity: finding.High, Confidence: finding.Guess, Title: "a password or token stands in a source",
 		Why:     "It is the same on every device, it is in the image for everybody to read, and it cannot be changed.",
 		Section: "Security measures to avoid", CWE: []string{"CWE-798", "CWE-259"}, Fix: "Have each device its own key, made on the device, and a certificate for it.",
 		Bad: "const char *wifi_password = \"correct horse\";", Good: "const char *wifi_password = settings_read(WIFI_PASSWORD);",
-		Judge: judgeCredentials,
+		look: judgeCredentials,
 	}, {
 		ID: "NET-URL-01", Measure: measure.ProtocolTLS, Bullets: []string{"avoid.unneeded-features"},
 		Severity: finding.Medium, Confidence: finding.Firm, Title: "a source names a peer without TLS",
 		Why:     "What goes there in the clear can be read and changed on the way.",
 		Section: "Only use TLS-based MQTT", CWE: []string{"CWE-319"}, Fix: "Use the protocol over TLS: mqtts, https.",
 		Bad: "const char *broker = \"mqtt://broker.local:1883\";", Good: "const char *broker = \"mqtts://broker.local:8883\";",
-		Judge: judgeURLs,
+		look: judgeURLs,
 	}}
 }
 
@@ -268,24 +235,17 @@ var (
 
 // judgeOwnCipher finds functions named like ciphers that mix with XOR in a loop
 // and call no known library.
-func judgeOwnCipher(s *subject.Subject, r *Ruling) {
-	all := read(s)
-	for _, c := range all {
-		for _, b := range c.bodies {
-			if !cipherName.MatchString(b.Name) || ownLibraries.MatchString(b.Name) || slices.ContainsFunc(b.calls(), func(x site) bool { return ownLibraries.MatchString(x.Name) }) {
-				continue
-			}
-			mixes := slices.ContainsFunc(b.Tokens, func(t csource.Token) bool { return t.Text == "^" || t.Text == "^=" })
-			if mixes && mentions(b.Tokens, "for", "while", "do") {
-				at := finding.AtLine(c.source.Name, b.Line)
-				at.Symbol = b.Name
-				r.Found(at, "%s mixes data with XOR in a loop and calls no library", b.Name)
-			}
+func judgeOwnCipher(c code, r *Ruling) {
+	for _, b := range c.bodies {
+		if !cipherName.MatchString(b.Name) || ownLibraries.MatchString(b.Name) || slices.ContainsFunc(b.calls, func(x site) bool { return ownLibraries.MatchString(x.Name) }) {
+			continue
 		}
-	}
-	if len(all) == 0 {
-		r.Idle("no source")
-		return
+		mixes := slices.ContainsFunc(b.Tokens, func(t csource.Token) bool { return t.Text == "^" || t.Text == "^=" })
+		if mixes && mentions(b.Tokens, "for", "while", "do") {
+			at := finding.AtLine(c.source.Name, b.Line)
+			at.Symbol = b.Name
+			r.Found(at, "%s mixes data with XOR in a loop and calls no library", b.Name)
+		}
 	}
 	r.Pass("no function looks like a cipher of one's own")
 }
@@ -293,20 +253,16 @@ func judgeOwnCipher(s *subject.Subject, r *Ruling) {
 // unverified are the names that switch verification off.
 var unverified = []string{"MBEDTLS_SSL_VERIFY_NONE", "MBEDTLS_SSL_VERIFY_OPTIONAL", "SSL_VERIFY_NONE", "WOLFSSL_VERIFY_NONE", "BR_SSL_NO_VERIFY", "TLS_PEER_VERIFY_NONE", "TLS_PEER_VERIFY_OPTIONAL", "setInsecure"}
 
-func judgeVerification(s *subject.Subject, r *Ruling) {
-	any := eachCall(s, func(src *subject.Source, c site) {
-		if slices.Contains(unverified, c.Name) {
-			r.Found(in(src, c), "%s calls %s", c.In, c.Name)
+func judgeVerification(c code, r *Ruling) {
+	for call := range c.calls() {
+		if slices.Contains(unverified, call.Name) {
+			r.Found(in(c.source, call), "%s calls %s", call.In, call.Name)
 		}
-		for _, t := range c.Args {
+		for _, t := range call.Args {
 			if t.Kind == csource.Ident && slices.Contains(unverified, t.Text) {
-				r.Found(in(src, c), "%s gives %s to %s", c.In, t.Text, c.Name)
+				r.Found(in(c.source, call), "%s gives %s to %s", call.In, t.Text, call.Name)
 			}
 		}
-	})
-	if !any {
-		r.Idle("no source")
-		return
 	}
 	r.Pass("nothing switches the verification of peers off")
 }
@@ -317,25 +273,13 @@ var (
 )
 
 // judgeCredentials finds strings that are given to a name of a secret.
-func judgeCredentials(s *subject.Subject, r *Ruling) {
-	some := false
-	for _, src := range s.Sources {
-		if src.Language == "asm" {
-			continue
-		}
-		some = true
-		credentials(src, r)
-	}
-	if !some {
-		r.Idle("no source")
+func judgeCredentials(c code, r *Ruling) {
+	if c.source.Language == "asm" {
 		return
 	}
-	r.Pass("no name of a secret is given a text")
-}
-
-func credentials(src *subject.Source, r *Ruling) {
+	src := c.source
 	name, at := "", 0 // the last name of this statement
-	for t := range src.Tokens() {
+	for _, t := range c.all {
 		switch {
 		case t.Kind == csource.Directive:
 			if n, value, ok := definition(t.Text); ok && secretName.MatchString(n) && !harmless.MatchString(value) {
@@ -353,6 +297,7 @@ func credentials(src *subject.Source, r *Ruling) {
 			name = ""
 		}
 	}
+	r.Pass("no name of a secret is given a text")
 }
 
 var define = regexp.MustCompile(`^#\s*define\s+(\w+)\s+"((?:[^"\\]|\\.)*)"`)
@@ -372,24 +317,16 @@ var (
 )
 
 // judgeURLs finds addresses of protocols without TLS in the texts of sources.
-func judgeURLs(s *subject.Subject, r *Ruling) {
-	some := false
-	for _, src := range s.Sources {
-		some = true
-		for t := range src.Tokens() {
-			if t.Kind != csource.String && t.Kind != csource.Directive {
-				continue
-			}
-			for _, m := range plainURL.FindAllStringSubmatch(t.Text, 3) {
-				if !spoken.MatchString(m[2]) {
-					r.Found(finding.AtLine(src.Name, t.Line), "%s is spoken with %s", strings.ToLower(m[1]), fmt.Sprintf("%.60s", m[2]))
-				}
+func judgeURLs(c code, r *Ruling) {
+	for _, t := range c.all {
+		if t.Kind != csource.String && t.Kind != csource.Directive {
+			continue
+		}
+		for _, m := range plainURL.FindAllStringSubmatch(t.Text, 3) {
+			if !spoken.MatchString(m[2]) {
+				r.Found(finding.AtLine(c.source.Name, t.Line), "%s is spoken with %s", strings.ToLower(m[1]), fmt.Sprintf("%.60s", m[2]))
 			}
 		}
-	}
-	if !some {
-		r.Idle("no source")
-		return
 	}
 	r.Pass("no source names a peer without TLS")
 }

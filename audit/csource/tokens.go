@@ -255,6 +255,9 @@ var operators = []string{"<<=", ">>=", "...", "->", "++", "--", "<<", ">>", "<="
 
 // operator returns the length of the operator that a text starts with.
 func operator(text string) int {
+	if len(text) < 2 || strings.IndexByte("<>=.+-&|#:", text[1]) < 0 { // none has another second character
+		return 1
+	}
 	for _, op := range operators {
 		if strings.HasPrefix(text, op) {
 			return len(op)
