@@ -278,6 +278,15 @@ func judgeCredentials(c code, r *Ruling) {
 		return
 	}
 	src := c.source
+	asked := map[string]bool{} // names come often
+	secret := func(name string) bool {
+		is, ok := asked[name]
+		if !ok {
+			is = secretName.MatchString(name)
+			asked[name] = is
+		}
+		return is
+	}
 	name, at := "", 0 // the last name of this statement
 	for _, t := range c.all {
 		switch {
@@ -286,7 +295,7 @@ func judgeCredentials(c code, r *Ruling) {
 				r.Found(finding.AtLine(src.Name, t.Line), "%s is %s", n, Mask(value))
 			}
 			name = ""
-		case t.Kind == csource.Ident && secretName.MatchString(t.Text):
+		case t.Kind == csource.Ident && secret(t.Text):
 			name, at = t.Text, t.Line
 		case t.Kind == csource.String && name != "" && t.Line-at <= 2:
 			if value := literal(t); !harmless.MatchString(value) {
