@@ -90,6 +90,8 @@ func judgeCanaries(p *subject.Program, r *Ruling) {
 	}
 	_, any := uses(p, "__stack_chk_fail", "__stack_chk_fail_local", "__stack_smash_handler")
 	switch {
+	case arrays > 0 && p.Calls.Decoded && (mute(p) != "" || p.Stripped && bare(p)):
+		r.Unknown("%s is stripped: whether its functions call what checks canaries has no name", p.File)
 	case arrays > 0 && p.Calls.Decoded:
 		canaryShare(p, arrays, bad, r)
 	case any:

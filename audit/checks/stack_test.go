@@ -24,6 +24,12 @@ func TestCanaries(t *testing.T) {
 	if _, found := run(t, bad, "STK-CANARY-01"); len(found) != 1 || found[0].Symbol != "parse" {
 		t.Errorf("%v", found)
 	}
+	stripped := firmwareFor(t, source, "-g", "-fstack-protector-strong")
+	stripped.Stripped, stripped.Symbols = true, nil
+	stripped.Index()
+	if res, _ := run(t, withPrograms(stripped), "STK-CANARY-01"); res.Verdict != measure.Unknown || !res.Applies {
+		t.Errorf("stripped, with debug information: %+v", res)
+	}
 	plain := withPrograms(firmwareFor(t, "KEEP int add(int a) { return a + sink; }\nvoid start(void) { for (;;) add(1); }\n", "-g"))
 	if res, _ := run(t, plain, "STK-CANARY-01"); res.Applies {
 		t.Errorf("no function has an array: %+v", res)

@@ -52,7 +52,7 @@ func (r *reader) code() {
 		sweep(s)
 	}
 	c.pointers()
-	r.p.Calls = subject.NewCalls(c.named(), c.taken, true)
+	r.p.Calls = subject.NewCalls(c.named(), c.taken, !c.full)
 }
 
 // collect finds where the code is and the functions in it.

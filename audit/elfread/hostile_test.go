@@ -76,6 +76,24 @@ func TestHostileHeaders(t *testing.T) {
 	}
 }
 
+// TestSymbolsThatCannotBeRead: a table of symbols outside the file is none, so
+// that nobody takes what it would name for absent.
+func TestSymbolsThatCannotBeRead(t *testing.T) {
+	data, err := os.ReadFile(build(t, toolchains(t, "cortex-m4")[0], firmware))
+	if err != nil {
+		t.Fatal(err)
+	}
+	headers, entry, count := int(binary.LittleEndian.Uint32(data[32:])), int(binary.LittleEndian.Uint16(data[46:])), int(binary.LittleEndian.Uint16(data[48:]))
+	for i := range count {
+		if h := data[headers+i*entry:]; binary.LittleEndian.Uint32(h[4:]) == 2 { // SHT_SYMTAB
+			binary.LittleEndian.PutUint32(h[16:], 0xfffffff0)
+		}
+	}
+	if p, troubles := elfread.Read("f", data, limits); !p.Stripped || len(troubles) == 0 {
+		t.Errorf("stripped: %v, troubles %v", p.Stripped, troubles)
+	}
+}
+
 // TestLimits reads a program with limits that it passes.
 func TestLimits(t *testing.T) {
 	data, err := os.ReadFile(build(t, toolchains(t, "cortex-m4")[0], firmware, "-g"))

@@ -34,7 +34,7 @@ func (c *coder) objectCalls() {
 		}
 		all = append(all, c.objectRelocations(h, target.Exec, symbols, functions)...)
 	}
-	c.p.Calls = subject.NewCalls(all, c.taken, true)
+	c.p.Calls = subject.NewCalls(all, c.taken, !c.full)
 }
 
 // objectSymbols returns all symbols by index, and the functions in order.

@@ -17,18 +17,17 @@ type mark struct {
 }
 
 func (r *reader) symbols() {
-	r.p.Stripped = true
 	var dynamic []subject.Symbol
 	for _, h := range r.headers {
 		switch h.Type {
 		case "SYMTAB":
-			r.p.Stripped = false
 			r.p.Symbols = append(r.p.Symbols, r.symbolTable(h, false)...)
 		case "DYNSYM":
 			dynamic = append(dynamic, r.symbolTable(h, true)...)
 		}
 	}
-	if r.p.Stripped {
+	// A table that cannot be read, or has nothing in it, is none.
+	if r.p.Stripped = len(r.p.Symbols) == 0; r.p.Stripped {
 		r.p.Symbols = dynamic
 	} else {
 		r.markDynamic(dynamic)
