@@ -83,15 +83,23 @@ func TestSymbolsThatCannotBeRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const offset, link = 16, 24 // in the header of a section
+	for field, value := range map[int]uint32{offset: 0xfffffff0, link: 1} {
+		if p, troubles := elfread.Read("f", symbolsWith(bytes.Clone(data), field, value), limits); !p.Stripped || len(troubles) == 0 {
+			t.Errorf("stripped: %v, troubles %v", p.Stripped, troubles)
+		}
+	}
+}
+
+// symbolsWith changes a field of the header of the table of symbols.
+func symbolsWith(data []byte, field int, value uint32) []byte {
 	headers, entry, count := int(binary.LittleEndian.Uint32(data[32:])), int(binary.LittleEndian.Uint16(data[46:])), int(binary.LittleEndian.Uint16(data[48:]))
 	for i := range count {
 		if h := data[headers+i*entry:]; binary.LittleEndian.Uint32(h[4:]) == 2 { // SHT_SYMTAB
-			binary.LittleEndian.PutUint32(h[16:], 0xfffffff0)
+			binary.LittleEndian.PutUint32(h[field:], value)
 		}
 	}
-	if p, troubles := elfread.Read("f", data, limits); !p.Stripped || len(troubles) == 0 {
-		t.Errorf("stripped: %v, troubles %v", p.Stripped, troubles)
-	}
+	return data
 }
 
 // TestLimits reads a program with limits that it passes.

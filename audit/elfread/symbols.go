@@ -75,6 +75,10 @@ func (r *reader) symbolTable(h sectionHeader, dynamic bool) []subject.Symbol {
 		r.trouble(int64(h.Offset), "%d symbols: only %d were read", n, r.limits.Symbols)
 		n = r.limits.Symbols
 	}
+	if uint64(h.link) >= uint64(len(r.headers)) || r.headers[h.link].Type != "STRTAB" {
+		r.trouble(int64(h.Offset), "symbols have their names in section %d, which is no table of strings", h.link)
+		return nil
+	}
 	names := r.names(h.link)
 	all := make([]subject.Symbol, 0, n)
 	for i := 1; i < n; i++ {
