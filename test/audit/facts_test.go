@@ -22,7 +22,8 @@ import (
 // facts is what readelf and nm say of a program.
 type facts struct {
 	kind                                string // EXEC, DYN, REL
-	interp, relro, now, stack, execOn   bool
+	interp, dynamic, abi                bool
+	relro, now, stack, execOn           bool
 	rwx, textrel, debug, stripped       bool
 	canary, fortified                   bool
 	buildID                             string
@@ -63,12 +64,16 @@ func askReadelf(t testing.TB, file string) facts {
 			f.interp = true
 		case strings.Contains(line, "(BIND_NOW)"), strings.Contains(line, "(FLAGS") && strings.Contains(line, "NOW"):
 			f.now = true
+		case strings.HasPrefix(line, "Dynamic section at"):
+			f.dynamic = true
 		case strings.Contains(line, "(NEEDED)"):
 			f.needed = append(f.needed, brackets.FindStringSubmatch(line)[1])
 		case strings.Contains(line, "(RPATH)"), strings.Contains(line, "(RUNPATH)"):
 			f.rpath = append(f.rpath, brackets.FindStringSubmatch(line)[1])
 		case strings.Contains(line, "(TEXTREL)"):
 			f.textrel = true
+		case strings.Contains(line, " .note.ABI-tag "):
+			f.abi = true
 		case strings.Contains(line, " .debug_info ") || strings.Contains(line, " .zdebug_info "):
 			f.debug = true
 		}
@@ -156,7 +161,7 @@ func names(p *subject.Program, is func(subject.Symbol) bool) []string {
 func missing(want, got []string) string {
 	var all []string
 	for _, n := range want {
-		if _, ok := slices.BinarySearch(got, n); !ok && n != "" && len(all) < 5 {
+		if _, ok := slices.BinarySearch(got, n); !ok && n != "" && n != "<corrupt>" && len(all) < 5 {
 			all = append(all, n)
 		}
 	}
@@ -167,11 +172,11 @@ func missing(want, got []string) string {
 var flaws = map[string]func(facts) bool{
 	"MEM-RWX-01":     func(f facts) bool { return f.rwx },
 	"MEM-STACK-01":   func(f facts) bool { return hostedBy(f) && (!f.stack || f.execOn) },
-	"MEM-RELRO-01":   func(f facts) bool { return hostedBy(f) && (!f.relro || !f.now) },
+	"MEM-RELRO-01":   func(f facts) bool { return f.dynamic && (!f.relro || !f.now) },
 	"MEM-PIE-01":     func(f facts) bool { return f.kind == "EXEC" && hostedBy(f) },
 	"MEM-TEXTREL-01": func(f facts) bool { return f.textrel },
 	"VER-BUILD-01":   func(f facts) bool { return f.buildID == "" },
-	"DBG-INFO-01":    func(f facts) bool { return f.debug },
+	"DBG-INFO-01":    func(f facts) bool { return f.debug && hostedBy(f) },
 	"ENT-RAND-01": func(f facts) bool {
 		return imports(f, "rand", "rand_r", "random", "random_r", "drand48", "erand48", "lrand48", "nrand48", "mrand48", "jrand48", "srand", "srandom", "srand48", "seed48", "initstate")
 	},
@@ -180,7 +185,21 @@ var flaws = map[string]func(facts) bool{
 	},
 }
 
-func hostedBy(f facts) bool { return f.interp || len(f.needed) > 0 }
+// own are functions of which imports say nothing in programs that have them
+// themselves: C libraries and those that stand before them.
+var own = map[string]bool{"ENT-RAND-01": true, "BUF-UNSAFE-02": true}
+
+// decides reports whether the facts say what a rule has to come to.
+func (f facts) decides(rule string) bool {
+	if !own[rule] {
+		return true
+	}
+	return f.dynamic && !slices.ContainsFunc(f.functions, func(n string) bool { return n == "strcpy" || n == "rand" })
+}
+
+// hostedBy reports whether a program runs on an operating system: it asks for a
+// loader or a library, or for a version of the kernel.
+func hostedBy(f facts) bool { return f.interp || len(f.needed) > 0 || f.abi }
 
 func imports(f facts, functions ...string) bool {
 	return slices.ContainsFunc(functions, func(n string) bool { return slices.Contains(f.undefined, n) })
@@ -256,6 +275,9 @@ func TestFactsAreThoseOfReadelf(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			for id, s := range states {
+				if !f.decides(id) {
+					continue
+				}
 				scores[id].add(flaws[id](f), s)
 			}
 		})
@@ -299,8 +321,8 @@ func compare(t testing.TB, file string, f facts, rules []checks.Rule) map[string
 		states[x.Rule] = "fail"
 	}
 	for id, is := range flaws {
-		if want := is(f); want != (states[id] == "fail") {
-			t.Logf("%s: %s is %s, the facts say %v", file, id, states[id], want)
+		if want := is(f); f.decides(id) && want != (states[id] == "fail") {
+			t.Logf("%s: %s is %s, the facts say %v", file, id, states[id], map[bool]string{true: "fail", false: "not"}[want])
 		}
 	}
 	return states
