@@ -100,7 +100,18 @@ func (r *reading) pass(ctx context.Context, js jetstream.JetStream) (again bool,
 		return false, fmt.Errorf("read messages: %w", err)
 	}
 	defer msgs.Stop()
-	return r.groups(ctx, msgs)
+	return r.groups(ctx, msgs, func(seen uint64) bool { return behind(ctx, js, seen) })
+}
+
+// stall is how long no message may come before a reader makes sure that it has
+// missed none. The client drops messages that find its queue full, without a
+// word; one that is dropped last is followed by none that would show the gap.
+const stall = 5 * time.Second
+
+// behind reports whether the stream has groups after the one seen last.
+func behind(ctx context.Context, js jetstream.JetStream, seen uint64) bool {
+	s, err := js.Stream(ctx, streamName)
+	return err == nil && s.CachedInfo().State.LastSeq > seen
 }
 
 func (r *reading) open(ctx context.Context, js jetstream.JetStream) (jetstream.Consumer, error) {
@@ -141,9 +152,34 @@ func (r *reading) consumer() jetstream.ConsumerConfig {
 	return c
 }
 
-func (r *reading) groups(ctx context.Context, msgs jetstream.MessagesContext) (again bool, err error) {
+// iterator is what is used of jetstream.MessagesContext.
+type iterator interface {
+	Next(opts ...jetstream.NextOpt) (jetstream.Msg, error)
+}
+
+// next waits for a group. It returns errStalled when one does not come that is
+// there: a reader that does not follow only waits for what is stored.
+func (r *reading) next(ctx context.Context, msgs iterator, behind func() bool) (jetstream.Msg, error) {
+	for {
+		wait, cancel := context.WithTimeout(ctx, stall)
+		msg, err := msgs.Next(jetstream.NextContext(wait))
+		late := wait.Err() != nil && ctx.Err() == nil
+		cancel()
+		switch {
+		case err == nil || !late:
+			return msg, err
+		case !r.Follow || behind():
+			return nil, errStalled
+		}
+	}
+}
+
+var errStalled = errors.New("groups that are stored do not come")
+
+func (r *reading) groups(ctx context.Context, msgs iterator, behind func(seen uint64) bool) (again bool, err error) {
+	seen := r.at.Group
 	for n := uint64(1); ; n++ {
-		msg, err := msgs.Next(jetstream.NextContext(ctx))
+		msg, err := r.next(ctx, msgs, func() bool { return behind(seen) })
 		if err != nil {
 			return true, nil // the context's end, or the consumer is gone: Read knows which
 		}
@@ -157,6 +193,7 @@ func (r *reading) groups(ctx context.Context, msgs jetstream.MessagesContext) (a
 		if err := r.group(meta.Sequence.Stream, msg.Data()); err != nil {
 			return false, err
 		}
+		seen = meta.Sequence.Stream
 		if !r.Follow && (meta.NumPending == 0 || meta.Sequence.Stream >= r.last) {
 			return false, nil
 		}
