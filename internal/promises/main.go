@@ -63,6 +63,11 @@ func promises() []promise {
 		{"hub serving an image, of net/http's file server over TLS", metric("holdfast/hub/repository.BenchmarkServe", "of-fileserver"), "of net/http", 0.8, true, true},
 		{"the same by processor time", metric("holdfast/hub/repository.BenchmarkServe", "of-fileserver-by-cpu"), "of net/http", 0.8, true, true},
 		{"an image written to the slot, synced and verified from it, of copy and SHA-256 of the same bytes", metric("holdfast/device/slots.BenchmarkInstall", "of-copy"), "of copy", 0.6, true, true},
+		{"all rules over a firmware of 5 MB with debug information, by processor time", metric("holdfast/test/audit.BenchmarkAudit", "cpu-s"), "s", 2, false, true},
+		{"the same: resident memory at most", metric("holdfast/test/audit.BenchmarkAudit", "MB-peak"), "MB", 200, false, true},
+		{"the same: throughput, of sha256sum", metric("holdfast/test/audit.BenchmarkAudit", "of-sha256sum"), "of sha256sum", 0, true, false},
+		{"the same: throughput, of readelf -a", metric("holdfast/test/audit.BenchmarkAudit", "of-readelf"), "of readelf", 0, true, false},
+		{"all rules over a directory of 500 MB: memory of its own, to that of a tenth of it", metric("holdfast/test/audit.BenchmarkDirectory", "of-a-tenth"), "of a tenth's", 1.5, false, true},
 		{"device program, stripped", metric("size", "MB"), "MB", 15, false, true},
 		{"device program, resident while connected", metric("holdfast/test/durability.BenchmarkDevice", "MB-resident"), "MB", 30, false, true},
 	}

@@ -30,8 +30,8 @@ type delta struct {
 // edit replaces a literal of a file, which must be there once.
 type edit struct{ file, old, new string }
 
-// flag is a delta of the command alone.
-func flag(flags ...string) delta { return delta{flags: flags} }
+// with is a delta of the command alone.
+func with(flags ...string) delta { return delta{flags: flags} }
 
 // change is a delta of one literal.
 func change(file, old, new string) delta { return delta{edits: []edit{{file, old, new}}} }
@@ -61,6 +61,8 @@ var strict = []string{"-Os", "-ffreestanding", "-fno-builtin", "-ffunction-secti
 // declared is what the makers say of the firmware.
 const declared = "version: 1.4.2\nmodules: []\nports: []\n"
 
+var thumb = []string{"-mcpu=cortex-m4", "-mthumb"}
+
 // linked are the flags of a link without a C library.
 var linked = []string{"-nostdlib", "-Wl,--gc-sections", "-Wl,--build-id", "-Wl,-Map=app.map", "-T", "firmware.ld", "-o", "app.elf"}
 
@@ -73,7 +75,7 @@ func bases(t testing.TB) map[string]base {
 	debug := []string{"-g", "-gno-record-gcc-switches"}
 	firmware := func(name, core string) base {
 		return base{name: name, sources: "firmware", inputs: []string{"app.elf", "app.map"}, settings: declared,
-			compile: slices.Concat([]string{arm, "-mcpu=" + core, "-mthumb"}, debug, strict), units: []string{"board.c", "kernel.c", "library.c", "app.c"}, link: linked}
+			compile: slices.Concat([]string{arm, "-mcpu=" + core, "-mthumb"}, debug, strict), units: []string{"board.c", "kernel.c", "library.c", "rand.c", "app.c"}, link: linked}
 	}
 	m0 := firmware("m0", "cortex-m0")
 	m0.settings += "core: cortex-m0\n"
@@ -99,6 +101,10 @@ func bases(t testing.TB) map[string]base {
 		"zephyr":   {name: "zephyr", sources: "config/zephyr", inputs: []string{"."}},
 		"espidf":   {name: "espidf", sources: "config/espidf", inputs: []string{"."}},
 		"given":    {name: "given", settings: declared},
+		"map": {name: "map", sources: "firmware", inputs: []string{"app.map"}, settings: declared,
+			compile: []string{"sh", "-c", `arm-none-eabi-gcc ` + strings.Join(slices.Concat(thumb, strict), " ") + ` "$@" -c board.c kernel.c library.c rand.c app.c &&
+arm-none-eabi-ar rcs libc.a library.o rand.o && arm-none-eabi-gcc ` + strings.Join(slices.Concat(thumb, linked), " ") + ` board.o kernel.o app.o libc.a`, "build"}},
+		"go": {name: "go", sources: "go", inputs: []string{"app"}, settings: declared, wrong: []string{"MEM-PIE-01"}, compile: []string{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", "app"}},
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 type flip struct {
 	rule, file, what string
 	after            string
-	ends             []string
+	ends, both       []string
 }
 
 func flips(t testing.TB) []flip {
@@ -39,6 +39,8 @@ func flips(t testing.TB) []flip {
 				x.after = f[i+1]
 			case "ends":
 				x.ends = strings.Split(f[i+1], ",")
+			case "both":
+				x.both = strings.Split(f[i+1], ",")
 			default:
 				t.Fatalf("flips.txt: %q", line)
 			}
@@ -54,7 +56,7 @@ func configPairs(t testing.TB) []pair {
 	for _, f := range flips(t) {
 		kind, name, _ := strings.Cut(f.file, "/")
 		right := f.text(t, f.after)
-		p := pair{on: kind, rules: []string{f.rule}, bad: delta{label: name + " " + f.what, files: map[string]string{name: flipped(t, right, f.what)}}, ends: f.ends}
+		p := pair{on: kind, rules: []string{f.rule}, bad: delta{label: name + " " + f.what, files: map[string]string{name: flipped(t, right, f.what)}}, ends: f.ends, both: f.both}
 		if f.after != "" {
 			p.good = delta{files: map[string]string{name: right}}
 		}

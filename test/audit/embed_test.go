@@ -167,7 +167,7 @@ func certificatePairs(t testing.TB) []pair {
 		return pair{on: "m4", rules: []string{rule}, good: good, bad: bad, ends: ends}
 	}
 	return []pair{
-		one("CRT-SELF-01", issue("", device, authority, leaf, root), issue("a certificate that is self-signed", device, device, leaf, leaf)),
+		one("CRT-SELF-01", issue("", device, authority, leaf, root), issue("a certificate that is self-signed", device, device, leaf, leaf)).beside("CRT-DEVICE-01"),
 		one("CRT-DATE-01", issue("", authority, authority, root, root), issue("a certificate that has expired", expired, expired, root, root)),
 		one("CRT-DEVICE-01", issue("", authority, authority, root, root), issue("a device's certificate for the root", device, authority, leaf, root)),
 		one("CRT-WEAK-01", issue("", authority, authority, k2048, k2048), issue("a certificate with RSA of 1024 bits", authority, authority, k1024, k1024)).and("ALG-RSA-01"),
@@ -178,6 +178,12 @@ func certificatePairs(t testing.TB) []pair {
 // and adds rules that the choice is about too.
 func (p pair) and(rules ...string) pair {
 	p.rules = append(slices.Clone(p.rules), rules...)
+	return p
+}
+
+// beside adds rules that both sides fail.
+func (p pair) beside(rules ...string) pair {
+	p.both = rules
 	return p
 }
 
@@ -228,7 +234,7 @@ func tlsPairs() []pair {
 		return pair{on: "m4", rules: []string{rule}, good: calls("", netX...), bad: calls("without "+function, rest...)}
 	}
 	mbed := func(label, call string) delta {
-		return calls(label, "mbedtls_ssl_handshake", "mbedtls_ssl_set_hostname", call)
+		return calls(label, "mbedtls_ssl_handshake", "mbedtls_ssl_set_hostname", "mbedtls_time", "mbedtls_x509_crl_parse", "mbedtls_x509_crt_check_extended_key_usage", call)
 	}
 	return []pair{
 		{on: "m4", rules: []string{"TLS-SUITE-01", "TLS-SUITE-03"}, good: suites("", tls13, gcm), bad: suites("TLS_ECDHE_RSA_WITH_NULL_SHA among the suites", tls13, gcm, 0xc010)},

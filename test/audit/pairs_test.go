@@ -29,6 +29,8 @@ type pair struct {
 	// ends are rules whose matter the choice takes away or brings: they may pass
 	// on one side and not apply, or not know, on the other.
 	ends []string
+	// both are rules that are right to fail on both sides.
+	both []string
 }
 
 // name says what the choice is.

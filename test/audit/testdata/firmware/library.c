@@ -1,17 +1,8 @@
 /* What a C library would have, under its names. */
 #include "firmware.h"
 
-static UINT state = 1;
 static UCHAR heap[1024];
 static UINT used;
-
-__attribute__((noinline)) void srand(UINT seed) { state = seed; }
-
-__attribute__((noinline)) int rand(void)
-{
-	state = state * 1103515245u + 12345u;
-	return (int)(state >> 16 & 0x7fff);
-}
 
 __attribute__((noinline)) char *strcpy(char *to, const char *from)
 {
