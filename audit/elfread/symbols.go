@@ -75,6 +75,9 @@ func (r *reader) symbolTable(h sectionHeader, dynamic bool) []subject.Symbol {
 		r.trouble(int64(h.Offset), "%d symbols: only %d were read", n, r.limits.Symbols)
 		n = r.limits.Symbols
 	}
+	if h.link == 0 {
+		return nil // the names were left out
+	}
 	if uint64(h.link) >= uint64(len(r.headers)) || r.headers[h.link].Type != "STRTAB" {
 		r.trouble(int64(h.Offset), "symbols have their names in section %d, which is no table of strings", h.link)
 		return nil
