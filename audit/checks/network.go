@@ -146,8 +146,9 @@ func judgePlain(p *subject.Program, r *Ruling) {
 	r.Pass("no protocol without protection is used, of those that are known")
 }
 
-// judgeModuleList holds what is linked against what was declared.
-func judgeModuleList(s *subject.Subject, r *Ruling) {
+// eachFirmware calls f with each program that runs on no operating system and
+// whose functions have names, and reports whether there are any of the former.
+func eachFirmware(s *subject.Subject, r *Ruling, f func(*subject.Program)) bool {
 	some := false
 	for _, p := range s.Programs {
 		if hosted(p) || p.Type == subject.Core {
@@ -158,6 +159,14 @@ func judgeModuleList(s *subject.Subject, r *Ruling) {
 			r.Unknown("%s", why)
 			continue
 		}
+		f(p)
+	}
+	return some
+}
+
+// judgeModuleList holds what is linked against what was declared.
+func judgeModuleList(s *subject.Subject, r *Ruling) {
+	some := eachFirmware(s, r, func(p *subject.Program) {
 		var linked []string
 		for _, m := range protocols {
 			sym, ok := m.present(p)
@@ -170,7 +179,7 @@ func judgeModuleList(s *subject.Subject, r *Ruling) {
 			}
 		}
 		r.Fact("modules of "+subject.Base(p.File), "%s", strings.Join(linked, " "))
-	}
+	})
 	if len(s.Programs) == 0 {
 		some = modulesOfMaps(s, r)
 	}
@@ -232,22 +241,13 @@ func listeners() []listener {
 // judgePorts looks for calls that open ports, and holds the ports that can be
 // read against the declared ones. Port 0 is any that is free: a client's.
 func judgePorts(s *subject.Subject, r *Ruling) {
-	some := false
-	for _, p := range s.Programs {
-		if hosted(p) || p.Type == subject.Core {
-			continue
-		}
-		some = true
-		if why := nameless(p); why != "" {
-			r.Unknown("%s", why)
-			continue
-		}
+	some := eachFirmware(s, r, func(p *subject.Program) {
 		for _, l := range listeners() {
 			for _, c := range p.Calls.To(l.name) {
 				judgeListener(s, p, l, c, r)
 			}
 		}
-	}
+	})
 	if !some {
 		r.Idle("no firmware")
 		return

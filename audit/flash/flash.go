@@ -6,6 +6,7 @@ package flash
 
 import (
 	"cmp"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -95,30 +96,11 @@ func (b *builder) finish(line int) ([]subject.Chunk, error) {
 
 // unhex reads pairs of hexadecimal digits into a buffer.
 func unhex(into []byte, digits string) ([]byte, bool) {
-	if len(digits)%2 != 0 {
+	into, err := hex.AppendDecode(into[:0], []byte(digits))
+	if err != nil {
 		return nil, false
 	}
-	into = into[:0]
-	for i := 0; i < len(digits); i += 2 {
-		hi, lo := nibble(digits[i]), nibble(digits[i+1])
-		if hi > 15 || lo > 15 {
-			return nil, false
-		}
-		into = append(into, hi<<4|lo)
-	}
 	return into, true
-}
-
-func nibble(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 0xff
 }
 
 func sum(b []byte) (n byte) {
